@@ -1,0 +1,1 @@
+"""gatesmith: deploy a trained model on an FPGA."""

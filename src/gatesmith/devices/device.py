@@ -1,0 +1,91 @@
+"""The seam between a firmware and whatever runs it: a real board, an emulated one, a double.
+
+A device is synchronous and belongs to one thread; ``serve`` crosses over to that thread in one place. Payloads are
+the wire bytes of :class:`gatesmith.contract.Contract`, so a device knows nothing of tensors.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gatesmith.firmware import Firmware
+
+__all__ = ["Counters", "Device"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Counters:
+    """What the gateware counts since its last reset."""
+
+    latency_cycles: int  # of the newest sample, core input to core output
+    samples: int
+    frame_errors: int
+
+
+class Device(ABC):
+    """One thing that runs firmware.
+
+    Attributes
+    ----------
+    id : str
+        Unique on this machine, ``kind:rest`` (``emulator:0``, ``serial:/dev/ttyUSB1``).
+    kind : str
+        Name of the entry point in ``gatesmith.devices``.
+    """
+
+    id: str
+    kind: str
+
+    @abstractmethod
+    def program(self, firmware: Firmware) -> None:
+        """Make the device run this firmware and check that it does.
+
+        Raises
+        ------
+        FirmwareMismatch
+            When the device answers with another build id.
+        DeviceTimeout, DeviceNotFound, DeviceBusy
+        """
+
+    @abstractmethod
+    def infer(self, payload: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Run samples in order.
+
+        Parameters
+        ----------
+        payload : ndarray of uint8, shape (batch, input_bytes)
+
+        Returns
+        -------
+        ndarray of uint8, shape (batch, output_bytes)
+
+        Raises
+        ------
+        DeviceTimeout, FrameCorrupt, FirmwareMismatch
+        """
+
+    @abstractmethod
+    def counters(self) -> Counters:
+        """Read the gateware's counters."""
+
+    @abstractmethod
+    def reset(self) -> None:
+        """Clear the counters and whatever the link had half received."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give everything back; closing twice is allowed."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,79 @@
+"""Tensors at the border: Open Inference Protocol datatypes, their numpy dtypes, and what a model's tensors look like.
+
+A shape is written as in the protocol: the batch comes first and is -1 where it is free.
+"""
+
+# Ref: Open Inference Protocol v2, "Tensor Data Types" (BF16 and BYTES have no fixed numpy dtype)
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+
+__all__ = ["Datatype", "TensorSpec"]
+
+
+class Datatype(StrEnum):
+    """Datatype names of the Open Inference Protocol."""
+
+    BOOL = "BOOL"
+    UINT8 = "UINT8"
+    UINT16 = "UINT16"
+    UINT32 = "UINT32"
+    UINT64 = "UINT64"
+    INT8 = "INT8"
+    INT16 = "INT16"
+    INT32 = "INT32"
+    INT64 = "INT64"
+    FP16 = "FP16"
+    FP32 = "FP32"
+    FP64 = "FP64"
+    BYTES = "BYTES"
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The numpy dtype that holds this datatype (object for BYTES)."""
+        return np.dtype(_DTYPES[self])
+
+
+_DTYPES: dict[Datatype, str] = {
+    Datatype.BOOL: "?",
+    Datatype.UINT8: "u1",
+    Datatype.UINT16: "<u2",
+    Datatype.UINT32: "<u4",
+    Datatype.UINT64: "<u8",
+    Datatype.INT8: "i1",
+    Datatype.INT16: "<i2",
+    Datatype.INT32: "<i4",
+    Datatype.INT64: "<i8",
+    Datatype.FP16: "<f2",
+    Datatype.FP32: "<f4",
+    Datatype.FP64: "<f8",
+    Datatype.BYTES: "O",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TensorSpec:
+    """Name, datatype and shape of one input or output of a model.
+
+    ``shape`` starts with the batch, which is -1; all other sizes are fixed.
+    """
+
+    name: str
+    datatype: Datatype
+    shape: tuple[int, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The dictionary that the protocol's model metadata uses."""
+        return {"name": self.name, "datatype": self.datatype.value, "shape": list(self.shape)}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> TensorSpec:
+        """Read back what :meth:`to_json` wrote."""
+        return cls(
+            name=str(data["name"]), datatype=Datatype(data["datatype"]), shape=tuple(int(n) for n in data["shape"])
+        )
