@@ -37,6 +37,8 @@ class Board:
         I/O standard of the three pins, where constraints need one.
     links : tuple of str
         How a host reaches it: ``uart``.
+    baud : int
+        Bits per second that the board's serial bridge carries and its oscillator divides to within 2 %.
     loader : str
         Board or cable name that openFPGALoader knows; empty where it knows none.
     source : str
@@ -56,5 +58,6 @@ class Board:
     tx_pin: str
     io_standard: str = ""
     links: tuple[str, ...] = ("uart",)
+    baud: int = 1_000_000
     loader: str = ""
     source: str
