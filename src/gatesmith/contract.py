@@ -55,7 +55,7 @@ class HostOperation:
         """Apply to values of shape (batch, ...)."""
         if self.kind is HostOperationKind.SCALE:
             shape = values.shape[1:]
-            return values * np.reshape(self.scale, shape) + np.reshape(self.offset, shape)
+            return np.asarray(values * np.reshape(self.scale, shape) + np.reshape(self.offset, shape))
         shifted = np.exp(values - values.max(axis=-1, keepdims=True))
         return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True))
 

@@ -1,0 +1,282 @@
+"""A model between the framework and the gateware: nodes joined by named edges, checked when it is made.
+
+A *float graph* (no edge has a format) is what a frontend returns. An *integer graph* (every edge has one) is what the
+quantiser returns; making one proves that no value, and no partial sum in any order, can leave its format or need more
+than 52 bits, so neither the reference nor the gateware can overflow silently.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gatesmith.contract import Contract, HostOperation, Port
+from gatesmith.errors import AccuracyLost, ModelError, ModelUnreadable
+from gatesmith.fixed import MAX_WIDTH, FixedPoint, Overflow, Rounding
+from gatesmith.model import nodes as node_kinds
+from gatesmith.model.nodes import Bounds, Edge, Node, parameters
+from gatesmith.tensor import Datatype, TensorSpec
+
+__all__ = ["Graph", "Terminal"]
+
+KINDS: dict[str, type[Node]] = {
+    kind.kind: kind
+    for kind in (
+        node_kinds.Dense,
+        node_kinds.Add,
+        node_kinds.ReLU,
+        node_kinds.Clip,
+        node_kinds.LookupTable,
+        node_kinds.Concat,
+        node_kinds.Reshape,
+        node_kinds.Requantize,
+        node_kinds.ArgMax,
+    )
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Terminal:
+    """Where the graph meets the world: an edge, the datatype a client sees, and what the host computes there."""
+
+    edge: Edge
+    datatype: Datatype = Datatype.FP32
+    host: tuple[HostOperation, ...] = ()
+
+    @property
+    def spec(self) -> TensorSpec:
+        """The tensor as a client sees it."""
+        return TensorSpec(name=self.edge.name, datatype=self.datatype, shape=(-1, *self.edge.shape))
+
+    def port(self) -> Port:
+        """The same, for the contract of a firmware."""
+        return Port(spec=self.spec, format=self.edge.fixed, host=self.host)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Graph:
+    """Nodes in an order in which every edge is written before it is read.
+
+    Parameters
+    ----------
+    name : str
+    inputs : tuple of Terminal
+        Edges that no node writes.
+    nodes : tuple of Node
+    outputs : tuple of Terminal
+        Edges that the graph gives out.
+
+    Raises
+    ------
+    ModelError
+        When edges, shapes or formats do not go together; the message names the node.
+    AccuracyLost
+        When a value may leave its format, or a sum may need more than 52 bits.
+    """
+
+    name: str
+    inputs: tuple[Terminal, ...]
+    nodes: tuple[Node, ...]
+    outputs: tuple[Terminal, ...]
+
+    def __post_init__(self) -> None:
+        if not self.inputs or not self.outputs:
+            raise ModelError(f"graph {self.name!r} has {len(self.inputs)} inputs and {len(self.outputs)} outputs")
+        self._check_edges()
+        formats = [edge.format for edge in self.edges.values()]
+        if any(formats) and not all(formats):
+            bare = next(edge.name for edge in self.edges.values() if edge.format is None)
+            raise ModelError(f"graph {self.name!r}: edge {bare!r} has no format and others have", edge=bare)
+        if self.is_integer:
+            self.bounds()
+
+    def _check_edges(self) -> None:
+        shapes = {terminal.edge.name: terminal.edge.shape for terminal in self.inputs}
+        names: set[str] = set()
+        for node in self.nodes:
+            missing = [name for name in node.inputs if name not in shapes]
+            if missing:
+                raise ModelError(f"node {node.name!r} reads edge {missing[0]!r}, which nothing before it writes")
+            if node.name in names or node.output.name in shapes:
+                raise ModelError(f"node {node.name!r} or its edge {node.output.name!r} exists twice")
+            shape = node.shape([shapes[name] for name in node.inputs])
+            if shape != node.output.shape:
+                raise node.refuse(f"gives the shape {list(shape)}, its edge has {list(node.output.shape)}")
+            names.add(node.name)
+            shapes[node.output.name] = shape
+        for terminal in self.outputs:
+            if terminal.edge.name not in shapes:
+                raise ModelError(f"graph {self.name!r} gives out edge {terminal.edge.name!r}, which nothing writes")
+
+    @property
+    def edges(self) -> dict[str, Edge]:
+        """Every edge by name, inputs first."""
+        inputs = {terminal.edge.name: terminal.edge for terminal in self.inputs}
+        return inputs | {node.output.name: node.output for node in self.nodes}
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether every edge has a format."""
+        return self.inputs[0].edge.format is not None
+
+    def bounds(self) -> dict[str, Bounds]:
+        """Interval of every element of every edge; each one proved to fit its format.
+
+        Raises
+        ------
+        AccuracyLost
+            When one does not; the message names the node with the bits that are needed.
+        """
+        found: dict[str, Bounds] = {}
+        for terminal in self.inputs:
+            format = terminal.edge.fixed
+            found[terminal.edge.name] = (
+                np.full(terminal.edge.shape, float(format.dequantize(format.min_integer))),
+                np.full(terminal.edge.shape, float(format.dequantize(format.max_integer))),
+            )
+        for node in self.nodes:
+            given = [found[name] for name in node.inputs]
+            found[node.output.name] = self._proved(node, given)
+        return found
+
+    def _proved(self, node: Node, given: list[Bounds]) -> Bounds:
+        edges = self.edges
+        formats = [edges[name].fixed for name in node.inputs]
+        target = node.output.fixed
+        fraction_bits = node.fraction_bits(formats)
+        if fraction_bits > target.fraction_bits:
+            raise AccuracyLost(
+                f"node {node.name!r} ({node.kind}) needs {fraction_bits} fraction bits, its edge has "
+                f"{target.fraction_bits}; requantise after it",
+                node=node.name,
+            )
+        magnitude_bits = math.ceil(math.log2(max(node.magnitude(given), 1e-300))) + max(fraction_bits, 0) + 2
+        if magnitude_bits > MAX_WIDTH:
+            raise AccuracyLost(
+                f"node {node.name!r} ({node.kind}) needs an accumulator of {magnitude_bits} bits, {MAX_WIDTH} are "
+                f"possible; use fewer bits for its weights or its input",
+                node=node.name,
+                width_bits=magnitude_bits,
+            )
+        low, high = node.bounds(given)
+        ends = target.dequantize([target.min_integer, target.max_integer])
+        if low.min() < ends[0] or high.max() > ends[1]:
+            raise AccuracyLost(
+                f"node {node.name!r} ({node.kind}) gives values from {low.min():g} to {high.max():g}, its format "
+                f"{target} holds {ends[0]:g} to {ends[1]:g}; requantise after it",
+                node=node.name,
+            )
+        return low, high
+
+    def contract(self) -> Contract:
+        """The contract that a firmware of this integer graph keeps."""
+        return Contract(
+            inputs=tuple(terminal.port() for terminal in self.inputs),
+            outputs=tuple(terminal.port() for terminal in self.outputs),
+        )
+
+    @property
+    def digest(self) -> str:
+        """``sha256:`` of the canonical JSON; equal graphs have equal digests."""
+        return "sha256:" + hashlib.sha256(self.to_bytes()).hexdigest()
+
+    def to_bytes(self) -> bytes:
+        """Canonical JSON: sorted keys, no spaces, floats as Python prints them (exact)."""
+        data = {
+            "name": self.name,
+            "inputs": [_terminal_to_json(t) for t in self.inputs],
+            "nodes": [_node_to_json(n) for n in self.nodes],
+            "outputs": [_terminal_to_json(t) for t in self.outputs],
+        }
+        return json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Graph:
+        """Read back what :meth:`to_bytes` wrote.
+
+        Raises
+        ------
+        ModelUnreadable
+            When it is not such JSON.
+        """
+        try:
+            parsed = json.loads(data)
+            return cls(
+                name=parsed["name"],
+                inputs=tuple(_terminal_from_json(t) for t in parsed["inputs"]),
+                nodes=tuple(_node_from_json(n) for n in parsed["nodes"]),
+                outputs=tuple(_terminal_from_json(t) for t in parsed["outputs"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelUnreadable(f"not a gatesmith graph: {type(error).__name__} {error}") from error
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self.nodes)
+
+
+def _edge_to_json(edge: Edge) -> dict[str, Any]:
+    return {
+        "name": edge.name,
+        "shape": list(edge.shape),
+        "format": None if edge.format is None else edge.format.to_json(),
+    }
+
+
+def _edge_from_json(data: dict[str, Any]) -> Edge:
+    format = data["format"]
+    return Edge(
+        name=data["name"],
+        shape=tuple(data["shape"]),
+        format=None if format is None else FixedPoint.from_json(format),
+    )
+
+
+def _terminal_to_json(terminal: Terminal) -> dict[str, Any]:
+    return {
+        "edge": _edge_to_json(terminal.edge),
+        "datatype": terminal.datatype.value,
+        "host": [operation.to_json() for operation in terminal.host],
+    }
+
+
+def _terminal_from_json(data: dict[str, Any]) -> Terminal:
+    return Terminal(
+        edge=_edge_from_json(data["edge"]),
+        datatype=Datatype(data["datatype"]),
+        host=tuple(HostOperation.from_json(operation) for operation in data["host"]),
+    )
+
+
+def _node_to_json(node: Node) -> dict[str, Any]:
+    values = {
+        key: value.tolist() if isinstance(value, np.ndarray) else value for key, value in parameters(node).items()
+    }
+    return {
+        "kind": node.kind,
+        "name": node.name,
+        "inputs": list(node.inputs),
+        "output": _edge_to_json(node.output),
+        "parameters": values,
+    }
+
+
+_READERS = {
+    "weight": lambda v: np.array(v, dtype=np.float64),
+    "bias": lambda v: np.array(v, dtype=np.float64),
+    "table": lambda v: None if v is None else np.array(v, dtype=np.float64),
+    "rounding": Rounding,
+    "overflow": Overflow,
+}
+
+
+def _node_from_json(data: dict[str, Any]) -> Node:
+    given = {key: _READERS.get(key, lambda v: v)(value) for key, value in data["parameters"].items()}
+    return KINDS[data["kind"]](
+        name=data["name"], inputs=tuple(data["inputs"]), output=_edge_from_json(data["output"]), **given
+    )
