@@ -1,0 +1,246 @@
+"""The local store: artifacts by reference, each with one firmware for every board it was built for.
+
+It is a plain OCI layout folder (:mod:`~gatesmith.artifact.layout`), so other OCI tools read it as it is. Everything
+that is read was checked against its digest before it is believed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gatesmith.artifact import media_types
+from gatesmith.artifact.descriptor import Descriptor, parse_json
+from gatesmith.artifact.layout import Layout
+from gatesmith.artifact.manifest import (
+    BOARD,
+    index_content,
+    pack_firmware,
+    parse_index,
+    parse_manifest,
+    unpack_firmware,
+)
+from gatesmith.artifact.reference import Reference
+from gatesmith.errors import ArtifactError, ArtifactNotFound, ManifestInvalid, StoreWriteFailed
+from gatesmith.firmware import Firmware
+from gatesmith.tools import home_path
+
+__all__ = ["Entry", "Store"]
+
+_OURS = (media_types.BITSTREAM, media_types.HDL, media_types.VECTORS, media_types.REPORTS)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """One line of a store's list; ``problem`` says why ``boards`` could not be read, if so."""
+
+    reference: str
+    digest: str
+    boards: tuple[str, ...]
+    size_bytes: int
+    problem: str = ""
+
+
+class Store:
+    """Artifacts on this machine.
+
+    Parameters
+    ----------
+    path : Path, optional
+        A layout folder; ``GATESMITH_HOME/store`` without.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.layout = Layout(path or home_path() / "store")
+
+    def save(self, reference: str, firmwares: Sequence[Firmware], *, merge: bool = True) -> str:
+        """Store firmwares, one for each board, under a tag.
+
+        Parameters
+        ----------
+        merge : bool
+            Keep what the tag holds for other boards; without, the tag holds these firmwares alone.
+
+        Returns
+        -------
+        str
+            Digest of the artifact.
+
+        Raises
+        ------
+        ManifestInvalid, StoreWriteFailed
+        """
+        name = _taggable(reference)
+        _check_boards(firmwares)
+        packed = [pack_firmware(firmware) for firmware in firmwares]
+        new = [each.descriptor for each in packed]
+        saved: list[Descriptor] = []
+        replaced: list[Descriptor] = []
+
+        def change(old: Descriptor | None) -> Descriptor:
+            replaced.extend([old] if old else [])
+            kept = self._others(old, new) if merge and old else ()
+            content = index_content([*kept, *new])
+            saved.append(Descriptor.of(media_types.INDEX, content))
+            self.layout.put(saved[-1], content)
+            return saved[-1]
+
+        try:
+            with self.layout.session(writing=True):
+                for each in packed:
+                    for descriptor, content in each.blobs:
+                        self.layout.put(descriptor, content)
+                self.layout.update(name, change)
+        except StoreWriteFailed:
+            self._tidy()
+            raise
+        if replaced and replaced[0].digest != saved[-1].digest:
+            self._tidy()
+        return saved[-1].digest
+
+    def load(self, reference: str, *, board: str | None = None) -> Firmware:
+        """Read the firmware for a board; without a board, the only one there is.
+
+        Raises
+        ------
+        ArtifactNotFound
+            When there is no such artifact, or no firmware for the board; the message names the boards there are.
+        DigestMismatch, ManifestInvalid
+        """
+        with self.layout.session():
+            manifests = self._manifests(self.layout.resolve(Reference.parse(reference)))
+            descriptor = _choose(reference, manifests, board)
+            parts = parse_manifest(self.layout.fetch(descriptor))
+            found = {kind: parts.layer(kind) for kind in _OURS}
+            layers = {kind: self.layout.fetch(layer) for kind, layer in found.items() if layer}
+            firmware = unpack_firmware(self.layout.fetch(parts.config), layers)
+        announced = descriptor.annotations.get(BOARD, firmware.board)
+        if firmware.board != announced or (board and firmware.board != board):
+            raise ManifestInvalid(
+                f"{reference} announces firmware for {board or announced} and holds one for {firmware.board}",
+                board=firmware.board,
+            )
+        return firmware
+
+    def list(self) -> list[Entry]:
+        """All artifacts, by name; a damaged one is listed with its problem.
+
+        Raises
+        ------
+        ManifestInvalid
+            When the list itself is damaged.
+        """
+        with self.layout.session():
+            return [self._entry(name, top) for name, top in sorted(self.layout.names().items())]
+
+    def inspect(self, reference: str) -> dict[str, Any]:
+        """What an artifact holds: for each board its digest, layers and config, as plain data.
+
+        Raises
+        ------
+        ArtifactNotFound, DigestMismatch, ManifestInvalid
+        """
+        with self.layout.session():
+            top = self.layout.resolve(Reference.parse(reference))
+            manifests = self._manifests(top)
+            return {
+                "reference": str(Reference.parse(reference)),
+                "digest": top.digest,
+                "boards": [m.annotations.get(BOARD, "") for m in manifests],
+                "firmwares": [self._describe(manifest) for manifest in manifests],
+            }
+
+    def remove(self, reference: str) -> int:
+        """Take a tag away and delete what nothing else reaches.
+
+        Returns
+        -------
+        int
+            Bytes freed.
+
+        Raises
+        ------
+        ArtifactNotFound, ManifestInvalid, StoreWriteFailed
+        """
+        name = _taggable(reference)
+        self.layout.resolve(name)
+        self.layout.update(name, lambda _: None)
+        return self.layout.collect()
+
+    def resolve(self, reference: str) -> str:
+        """The digest that a reference stands for.
+
+        Raises
+        ------
+        ArtifactNotFound, ManifestInvalid
+        """
+        return self.layout.resolve(Reference.parse(reference)).digest
+
+    def _tidy(self) -> None:
+        """Delete leftovers if nobody else is at work; what fails here is told when it matters."""
+        with contextlib.suppress(ArtifactError):
+            self.layout.collect(wait=False)
+
+    def _manifests(self, top: Descriptor) -> tuple[Descriptor, ...]:
+        """The firmware manifests under a tag; entries for other tools carry no board and are left out."""
+        if top.media_type == media_types.MANIFEST:
+            return (top,)
+        entries = parse_index(self.layout.fetch(top))
+        return tuple(e for e in entries if e.media_type == media_types.MANIFEST and BOARD in e.annotations)
+
+    def _others(self, old: Descriptor, new: Sequence[Descriptor]) -> tuple[Descriptor, ...]:
+        if old.media_type != media_types.INDEX:
+            return ()
+        boards = {descriptor.annotations[BOARD] for descriptor in new}
+        return tuple(e for e in parse_index(self.layout.fetch(old)) if e.annotations.get(BOARD) not in boards)
+
+    def _entry(self, name: str, top: Descriptor) -> Entry:
+        try:
+            boards = tuple(m.annotations.get(BOARD, "") for m in self._manifests(top))
+            size, problem = sum(self.layout.closure(top).values()), ""
+        except ArtifactError as error:
+            boards, size, problem = (), 0, str(error)
+        return Entry(reference=name, digest=top.digest, boards=boards, size_bytes=size, problem=problem)
+
+    def _describe(self, descriptor: Descriptor) -> dict[str, Any]:
+        parts = parse_manifest(self.layout.fetch(descriptor))
+        return {
+            "board": descriptor.annotations.get(BOARD, ""),
+            "digest": descriptor.digest,
+            "config": parse_json(self.layout.fetch(parts.config), "firmware config"),
+            "layers": [
+                {"media_type": layer.media_type, "digest": layer.digest, "size_bytes": layer.size}
+                for layer in parts.layers
+            ],
+        }
+
+
+def _taggable(reference: str) -> Reference:
+    name = Reference.parse(reference)
+    if name.digest:
+        raise ManifestInvalid(
+            f"{reference} names content by digest, which never changes; give a tag instead", reference=reference
+        )
+    return name
+
+
+def _check_boards(firmwares: Sequence[Firmware]) -> None:
+    boards = [firmware.board for firmware in firmwares]
+    if not boards or len(set(boards)) != len(boards):
+        raise ManifestInvalid(
+            f"an artifact holds one firmware for each board, these are for {boards}", boards=sorted(boards)
+        )
+
+
+def _choose(reference: str, manifests: Sequence[Descriptor], board: str | None) -> Descriptor:
+    boards = [manifest.annotations.get(BOARD, "") for manifest in manifests]
+    matching = [m for m in manifests if board is None or m.annotations.get(BOARD, board) == board]
+    if len(matching) == 1:
+        return matching[0]
+    there = f"it holds firmware for {', '.join(boards) or 'no board'}"
+    if board is None and boards:
+        raise ArtifactNotFound(f"{reference} leaves the board open: {there}; name one of them", boards=boards)
+    raise ArtifactNotFound(f"{reference} has no firmware for board {board}: {there}", board=board, boards=boards)
