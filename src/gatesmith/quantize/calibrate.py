@@ -1,0 +1,134 @@
+"""Calibration data: read from a file or taken as arrays, checked against the graph's inputs.
+
+Ranges are chosen from what the model sees, so data unlike its inputs is refused here, with the numbers.
+"""
+
+from __future__ import annotations
+
+import csv
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gatesmith.errors import CalibrationNeeded
+from gatesmith.model.graph import Graph
+
+__all__ = ["MAX_SAMPLES", "check_calibration", "load_calibration"]
+
+MAX_SAMPLES = 20_000
+"""Samples that are used; more are thinned out evenly."""
+
+HOW = "give some with --calibration X.npz, X.npy or X.csv, one row for each sample, as the model takes it"
+
+
+def load_calibration(path: Path) -> dict[str, NDArray[Any]]:
+    """Arrays of a ``.npz``, ``.npy`` or ``.csv`` file by name; a file with one unnamed array gives the name ``""``.
+
+    Raises
+    ------
+    CalibrationNeeded
+        When the file is missing, damaged, of another kind, or holds no numbers.
+    """
+    if not path.is_file():
+        raise CalibrationNeeded(f"calibration file {str(path)!r} does not exist; {HOW}", path=str(path))
+    try:
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as archive:
+                return {name: archive[name] for name in archive.files}
+        if path.suffix == ".npy":
+            return {"": np.load(path, allow_pickle=False)}
+        if path.suffix == ".csv":
+            return {"": _read_csv(path)}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise CalibrationNeeded(f"calibration file {str(path)!r} cannot be read: {error}; {HOW}") from error
+    raise CalibrationNeeded(f"calibration file {str(path)!r} is of kind {path.suffix!r}; {HOW}")
+
+
+def _read_csv(path: Path) -> NDArray[np.float64]:
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.reader(file) if row]
+    if rows and not _is_number(rows[0][0]):
+        rows = rows[1:]  # a header
+    widths = {len(row) for row in rows}
+    if len(widths) > 1:
+        short = next(number for number, row in enumerate(rows, 1) if len(row) != len(rows[0]))
+        raise ValueError(f"row {short} has {len(rows[short - 1])} columns, the first has {len(rows[0])}")
+    return np.array(rows, dtype=np.float64)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def check_calibration(graph: Graph, data: Mapping[str, NDArray[Any]] | NDArray[Any] | None) -> dict[str, NDArray[Any]]:
+    """The data by input name, thinned to ``MAX_SAMPLES``.
+
+    Parameters
+    ----------
+    data : mapping of str to ndarray, ndarray, or None
+        For each input an array of shape (samples, *input shape); one array alone is the only input's. In a mapping with
+        other names an array called ``x`` (or the only one) stands for the only input.
+
+    Raises
+    ------
+    CalibrationNeeded
+        When there is none, its width is wrong, it holds no sample, or a value is not finite.
+    """
+    if data is None:
+        names = ", ".join(f"{t.edge.name}: {list(t.edge.shape)}" for t in graph.inputs)
+        raise CalibrationNeeded(f"model {graph.name!r} has no calibration data for its inputs ({names}); {HOW}")
+    arrays = dict(data) if isinstance(data, Mapping) else {"": np.asarray(data)}
+    checked = {
+        t.edge.name: _check_one(t.edge.name, t.edge.shape, _pick(graph, arrays, t.edge.name)) for t in graph.inputs
+    }
+    counts = {name: len(values) for name, values in checked.items()}
+    if len(set(counts.values())) > 1:
+        raise CalibrationNeeded(f"calibration arrays have different numbers of samples: {counts}")
+    step = -(-next(iter(counts.values())) // MAX_SAMPLES)
+    return {name: values[::step] for name, values in checked.items()}
+
+
+def _pick(graph: Graph, arrays: Mapping[str, NDArray[Any]], name: str) -> NDArray[Any]:
+    if name in arrays:
+        return arrays[name]
+    if len(graph.inputs) == 1:
+        for other in ("x", "X", "x_test", "x_train", "data"):
+            if other in arrays:
+                return arrays[other]
+        if len(arrays) == 1:
+            return next(iter(arrays.values()))
+    raise CalibrationNeeded(f"calibration data has {sorted(arrays)}, input {name!r} is not among them; {HOW}")
+
+
+def _check_one(name: str, shape: tuple[int, ...], values: NDArray[Any]) -> NDArray[np.float64]:
+    if values.dtype.kind not in "fiub":
+        raise CalibrationNeeded(f"calibration data for input {name!r} has the dtype {values.dtype}, numbers are needed")
+    if len(shape) > 1 and values.ndim == 2 and values.shape[1] == int(np.prod(shape)):
+        values = values.reshape(-1, *shape)
+    if values.ndim == 0 or values.shape[1:] != shape:
+        raise CalibrationNeeded(
+            f"calibration data for input {name!r} has shape {list(values.shape)}, [samples, "
+            f"{', '.join(map(str, shape))}] is needed",
+            shape=str(list(values.shape)),
+        )
+    if len(values) == 0:
+        raise CalibrationNeeded(f"calibration data for input {name!r} holds no sample; {HOW}")
+    real = values.astype(np.float64)
+    bad = np.argwhere(~np.isfinite(real))
+    if len(bad):
+        where = tuple(int(i) for i in bad[0])
+        raise CalibrationNeeded(
+            f"calibration data for input {name!r} holds {len(bad)} values that are not finite, the first at row "
+            f"{where[0]}: {real[where]}; remove or fill them",
+            not_finite=len(bad),
+            row=where[0],
+        )
+    return real

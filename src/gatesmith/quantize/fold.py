@@ -1,0 +1,86 @@
+"""Float graph to an equal, smaller float graph: products merged, input scaling moved to the host.
+
+Two Dense nodes in a row are one; a diagonal Dense at an input (a scaler) is a host operation, declared in the contract,
+so that inputs of very different ranges each get the whole of their bits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from gatesmith.contract import HostOperation, HostOperationKind
+from gatesmith.model.graph import Graph, Terminal
+from gatesmith.model.nodes import Dense, Node, Reshape
+
+__all__ = ["fold"]
+
+
+def fold(graph: Graph) -> Graph:
+    """Simplify; the result computes the same up to float64 rounding.
+
+    Parameters
+    ----------
+    graph : Graph
+        A float graph.
+    """
+    changed = True
+    while changed:
+        graph, changed = _fold_once(graph)
+    return graph
+
+
+def _fold_once(graph: Graph) -> tuple[Graph, bool]:
+    readers = _readers(graph)
+    outputs = {terminal.edge.name for terminal in graph.outputs}
+    writers = {node.output.name: node for node in graph.nodes}
+    for node in graph.nodes:
+        if not isinstance(node, Dense):
+            continue
+        source = node.inputs[0]
+        previous = writers.get(source)
+        if isinstance(previous, Dense) and readers[source] == 1 and source not in outputs:
+            merged = replace(
+                node,
+                inputs=previous.inputs,
+                weight=previous.weight @ node.weight,
+                bias=previous.bias @ node.weight + node.bias,
+            )
+            return _rebuilt(graph, {previous.name: None, node.name: merged}), True
+        if _is_diagonal(node) and previous is None and readers[source] == 1 and node.output.name not in outputs:
+            return _scaled_on_host(graph, node), True
+    return graph, False
+
+
+def _readers(graph: Graph) -> dict[str, int]:
+    count = dict.fromkeys(graph.edges, 0)
+    for node in graph.nodes:
+        for name in node.inputs:
+            count[name] += 1
+    return count
+
+
+def _is_diagonal(node: Dense) -> bool:
+    rows, columns = node.weight.shape
+    return rows == columns and bool(np.all(node.weight == np.diag(np.diag(node.weight))))
+
+
+def _rebuilt(graph: Graph, changes: dict[str, Node | None]) -> Graph:
+    nodes = [changes.get(node.name, node) for node in graph.nodes]
+    return replace(graph, nodes=tuple(node for node in nodes if node is not None))
+
+
+def _scaled_on_host(graph: Graph, node: Dense) -> Graph:
+    scale = HostOperation(
+        kind=HostOperationKind.SCALE,
+        scale=tuple(np.diag(node.weight).tolist()),
+        offset=tuple(node.bias.tolist()),
+    )
+    inputs: list[Terminal] = []
+    for terminal in graph.inputs:
+        mine = terminal.edge.name == node.inputs[0]
+        inputs.append(replace(terminal, host=(*terminal.host, scale)) if mine else terminal)
+    # a Reshape to the same shape costs nothing and keeps the edge's name for its readers
+    kept = Reshape(name=node.name, inputs=node.inputs, output=node.output)
+    return replace(_rebuilt(graph, {node.name: kept}), inputs=tuple(inputs))
