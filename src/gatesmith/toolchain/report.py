@@ -1,0 +1,85 @@
+"""nextpnr's words turned into facts: utilization, fmax, the critical path, the reason why a design does not fit.
+
+Only what is the same on every machine is kept: no path, no time. The placement picture loses the empty sites, which
+are nine tenths of it.
+
+# Ref: nextpnr common/kernel/report.cc: --report writes critical_paths, fmax (achieved), utilization (used, available).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from gatesmith.errors import DesignDoesNotFit
+from gatesmith.firmware import Report, Utilization
+
+__all__ = ["does_not_fit", "parse_report", "slim_picture"]
+
+_USED = re.compile(r"Info:\s+(\w+):\s+(\d+)/\s*(\d+)\s+\d+%$")
+_NO_PLACE = re.compile(
+    r"unable to place|no bels remaining|failed to expand region|unable to find legal placement|failed to place", re.I
+)
+_EMPTY_SITE = 'fill="none"/>'
+_LONG_NUMBER = re.compile(r"(\d+\.\d)\d+")
+
+
+def parse_report(text: str) -> Report:
+    """Read what ``--report`` wrote."""
+    data = json.loads(text)
+    clocks = [float(clock["achieved"]) for clock in data["fmax"].values()]
+    return Report(
+        utilization={
+            name: Utilization(used=int(numbers["used"]), available=int(numbers["available"]))
+            for name, numbers in sorted(data["utilization"].items())
+            if numbers["available"]  # GateMate lists modes of a cell too: used, and none available
+        },
+        fmax_hz=round(min(clocks, default=0.0) * 1e6, 0),
+        critical_path=_critical_path(data["critical_paths"]),
+    )
+
+
+def does_not_fit(lines: Iterable[str], part: str) -> DesignDoesNotFit | None:
+    """The error to raise when nextpnr's log says that the part is too small; None when it says something else."""
+    rows = [match.groups() for line in lines if (match := _USED.match(line))]
+    table = {name: (int(used), int(available)) for name, used, available in rows if int(available)}
+    if not table:
+        return None
+    resource, (used, available) = max(table.items(), key=lambda row: row[1][0] / row[1][1])
+    if used <= available and not any(_NO_PLACE.search(line) for line in lines):
+        return None
+    full = f"{part} has {available}" if used > available else f"{part} has {available} and cannot place that many"
+    return DesignDoesNotFit(
+        f"design needs {used} {resource}, {full}; try --precision 6 or a larger board",
+        resource=resource,
+        used=used,
+        available=available,
+    )
+
+
+def slim_picture(svg: bytes) -> bytes:
+    """The picture of a placement without the empty sites, one decimal to a coordinate."""
+    lines = svg.decode().splitlines()
+    kept = [_LONG_NUMBER.sub(r"\1", line) for line in lines if not line.endswith(_EMPTY_SITE)]
+    return ("\n".join(kept) + "\n").encode()
+
+
+def _critical_path(paths: list[Mapping[str, Any]]) -> tuple[str, ...]:
+    clocked = [path for path in paths if "<async>" not in (path["from"], path["to"])]
+    if not clocked:
+        return ()
+    slowest = max(clocked, key=_length_ns)
+    hops = [f"{hop['delay']:.2f} ns {hop['type']} {_place(hop)}" for hop in slowest["path"]]
+    return (f"{_length_ns(slowest):.2f} ns in all", *hops)
+
+
+def _length_ns(path: Mapping[str, Any]) -> float:
+    return float(sum(hop["delay"] for hop in path["path"]))
+
+
+def _place(hop: Mapping[str, Any]) -> str:
+    if "net" in hop:
+        return f"{hop['net']} to {hop['to']['cell']}.{hop['to']['port']}"
+    return f"{hop['from']['cell']}.{hop['from']['port']}"
