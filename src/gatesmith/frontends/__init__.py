@@ -1,1 +1,78 @@
+"""A trained model in, a float graph out. Frontends are found by the entry-point group ``gatesmith.frontends``."""
 
+from __future__ import annotations
+
+import hashlib
+import re
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from gatesmith.errors import ModelUnreadable, UnsupportedOperation
+from gatesmith.frontends.frontend import Frontend, GraphBuilder
+from gatesmith.model.graph import Graph
+
+__all__ = ["Frontend", "GraphBuilder", "model_digest", "read_model"]
+
+GROUP = "gatesmith.frontends"
+
+MAX_FILE_BYTES = 1 << 30
+
+
+def read_model(source: object, *, name: str | None = None, trust_pickle: bool = False) -> Graph:
+    """Read a trained model.
+
+    Parameters
+    ----------
+    source : object
+        A fitted estimator, or the path (str or Path) of a model file; its kind is told by its content.
+    name : str, optional
+        Name of the model; by default the file's, or the estimator's class.
+    trust_pickle : bool
+        Allow a pickle or joblib file. Reading one runs whatever code it holds.
+
+    Raises
+    ------
+    ModelUnreadable
+        When the file is missing, empty, too large, damaged, or of a kind that no frontend reads.
+    UnsupportedOperation
+        When a part of the model has no exact translation.
+    """
+    if isinstance(source, str | Path):
+        source = _checked_path(Path(source))
+    for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
+        frontend: Frontend = entry.load()()
+        if frontend.accepts(source):
+            return frontend.read(source, name=name or default_name(source), trust_pickle=trust_pickle)
+    kinds = ", ".join(sorted(entry.name for entry in entry_points(group=GROUP)))
+    if isinstance(source, Path):
+        raise ModelUnreadable(
+            f"{str(source)!r} is not a model file of a known kind; known are {kinds}", path=str(source)
+        )
+    raise UnsupportedOperation(
+        f"an object of {type(source).__module__}.{type(source).__qualname__} is no known model; known are {kinds}"
+    )
+
+
+def default_name(source: object) -> str:
+    """A name for a model that was given none: letters, digits, dash and underscore."""
+    raw = source.stem if isinstance(source, Path) else type(source).__name__
+    return re.sub(r"[^a-z0-9_-]+", "-", raw.lower()).strip("-_") or "model"
+
+
+def model_digest(source: object, graph: Graph) -> str:
+    """``sha256:`` of the model file's bytes, or of the float graph of an object in memory."""
+    if isinstance(source, str | Path):
+        return "sha256:" + hashlib.sha256(Path(source).read_bytes()).hexdigest()
+    return graph.digest
+
+
+def _checked_path(path: Path) -> Path:
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise ModelUnreadable(f"model file {str(path)!r} {what}", path=str(path))
+    size = path.stat().st_size
+    if not 0 < size <= MAX_FILE_BYTES:
+        raise ModelUnreadable(
+            f"model file {str(path)!r} has {size} bytes, 1 to {MAX_FILE_BYTES} are possible", path=str(path)
+        )
+    return path

@@ -32,7 +32,7 @@ from gatesmith.model.nodes import (
     grid_bits,
 )
 from gatesmith.quantize.calibrate import check_calibration
-from gatesmith.quantize.fold import fold
+from gatesmith.quantize.fold import fold, with_scaled_inputs
 
 __all__ = ["QuantizationReport", "quantize"]
 
@@ -42,6 +42,9 @@ OUTPUT_BITS = 16
 """Widest output element; wider sums are rounded to it."""
 
 PRECISIONS = range(2, 17)
+
+SCALING_GAIN = 0.25
+"""Inputs are scaled on the host when that brings the squared error below this share."""
 
 ROUNDING = Rounding.HALF_UP
 """Inside the graph: half to even would need two adders more for each activation and is no more accurate."""
@@ -97,7 +100,18 @@ def quantize(
     data = check_calibration(graph, calibration)
     folded = fold(graph)
     integer = _Allocation(folded, data, precision).run()
+    scaled = with_scaled_inputs(folded, data)
+    if scaled is not folded:
+        # features of very different ranges need it; for the rest the host is left out
+        other = _Allocation(scaled, data, precision).run()
+        if _squared_error(graph, other, data) < SCALING_GAIN * _squared_error(graph, integer, data):
+            integer = other
     return integer, _report(graph, integer, data, precision)
+
+
+def _squared_error(graph: Graph, integer: Graph, data: dict[str, NDArray[Any]]) -> float:
+    wanted, given = reference.infer_real(graph, data), reference.infer_real(integer, data)
+    return sum(float(np.mean((real - given[name]) ** 2)) for name, real in wanted.items())
 
 
 def _report(graph: Graph, integer: Graph, data: dict[str, NDArray[Any]], precision: int) -> QuantizationReport:

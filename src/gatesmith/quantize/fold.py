@@ -6,15 +6,19 @@ so that inputs of very different ranges each get the whole of their bits.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gatesmith.contract import HostOperation, HostOperationKind
 from gatesmith.model.graph import Graph, Terminal
 from gatesmith.model.nodes import Dense, Node, Reshape
 
-__all__ = ["fold"]
+__all__ = ["fold", "with_scaled_inputs"]
+
+Real = NDArray[np.float64]
 
 
 def fold(graph: Graph) -> Graph:
@@ -84,3 +88,28 @@ def _scaled_on_host(graph: Graph, node: Dense) -> Graph:
     # a Reshape to the same shape costs nothing and keeps the edge's name for its readers
     kept = Reshape(name=node.name, inputs=node.inputs, output=node.output)
     return replace(_rebuilt(graph, {node.name: kept}), inputs=tuple(inputs))
+
+
+def with_scaled_inputs(graph: Graph, data: Mapping[str, Real]) -> Graph:
+    """The same graph with each input element scaled by a power of two on the host, so that all have similar ranges.
+
+    Only inputs that nothing but one Dense node reads are changed: its weights take the scales back.
+
+    Parameters
+    ----------
+    data : mapping of str to ndarray of float64, shape (samples, *input shape)
+    """
+    readers = _readers(graph)
+    for node in graph.nodes:
+        terminal = next((t for t in graph.inputs if node.inputs == (t.edge.name,)), None)
+        if not isinstance(node, Dense) or terminal is None or terminal.host or readers[terminal.edge.name] != 1:
+            continue
+        largest = np.abs(data[terminal.edge.name]).max(axis=0)
+        scale = np.exp2(-np.ceil(np.log2(np.where(largest > 0, largest, 1.0))))
+        host = HostOperation(
+            kind=HostOperationKind.SCALE, scale=tuple(scale.tolist()), offset=tuple(np.zeros_like(scale).tolist())
+        )
+        inputs = tuple(replace(t, host=(host,)) if t is terminal else t for t in graph.inputs)
+        changed = replace(node, weight=node.weight / scale[:, None])
+        graph = replace(_rebuilt(graph, {node.name: changed}), inputs=inputs)
+    return graph

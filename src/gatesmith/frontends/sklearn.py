@@ -1,0 +1,227 @@
+"""scikit-learn estimators: linear models and multi-layer perceptrons, alone or behind scalers in a Pipeline.
+
+Classifiers give out one column for each class, so that the largest one is the predicted class. Where the estimator has
+probabilities, the gateware gives logits and the host applies softmax, as the contract declares; a binary model's logit
+``z`` becomes the two logits ``0`` and ``z``, whose softmax is its sigmoid.
+"""
+
+# Ref: scikit-learn 1.9 API reference: MLPClassifier (coefs_, intercepts_, out_activation_), LogisticRegression (coef_,
+# Ref: intercept_), SGDClassifier (loss), StandardScaler (mean_, scale_), MinMaxScaler (scale_, min_)
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gatesmith.contract import HostOperation, HostOperationKind
+from gatesmith.errors import GatesmithError, ModelError, ModelUnreadable, NotInstalled, UnsupportedOperation
+from gatesmith.frontends.frontend import Frontend, GraphBuilder
+from gatesmith.model.graph import Graph
+from gatesmith.model.nodes import Edge
+
+__all__ = ["SklearnFrontend"]
+
+SOFTMAX = (HostOperation(kind=HostOperationKind.SOFTMAX),)
+
+# plain data inside fitted estimators that skops does not trust by itself
+TRUSTED = [
+    "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
+    "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
+]
+
+LINEAR = {
+    "ElasticNet",
+    "ElasticNetCV",
+    "HuberRegressor",
+    "Lasso",
+    "LassoCV",
+    "LinearRegression",
+    "LogisticRegression",
+    "LogisticRegressionCV",
+    "Perceptron",
+    "Ridge",
+    "RidgeCV",
+    "RidgeClassifier",
+    "RidgeClassifierCV",
+    "SGDClassifier",
+    "SGDRegressor",
+}  # estimators whose decision is exactly x @ coef_ + intercept_
+
+PICKLE_PROTOCOL_2_UP = b"\x80"
+ZIP = b"PK\x03\x04"
+
+
+class SklearnFrontend(Frontend):
+    """Fitted estimators as objects, ``.skops`` files, and trusted pickle or joblib files."""
+
+    name = "sklearn"
+
+    def accepts(self, source: object) -> bool:
+        if isinstance(source, Path):
+            with source.open("rb") as file:
+                head = file.read(4)
+            return head == ZIP or head[:1] == PICKLE_PROTOCOL_2_UP or source.suffix in {".skops", ".pkl", ".joblib"}
+        return type(source).__module__.split(".")[0] == "sklearn"
+
+    def read(self, source: object, *, name: str, trust_pickle: bool) -> Graph:
+        estimator = _load(source, trust_pickle=trust_pickle) if isinstance(source, Path) else source
+        builder = GraphBuilder(name)
+        x = builder.input("input", (_feature_count(estimator),))
+        *scalers, last = _steps(estimator)
+        for step, scaler in enumerate(scalers):
+            x = _scaled(builder, x, scaler, f"scaler{step}")
+        _predictor(builder, x, last)
+        return builder.graph()
+
+
+def _load(path: Path, *, trust_pickle: bool) -> object:
+    with path.open("rb") as file:
+        is_zip = file.read(4) == ZIP
+    if is_zip:
+        return _load_skops(path)
+    if not trust_pickle:
+        raise ModelUnreadable(
+            f"{str(path)!r} is a pickle or joblib file, and reading one runs the code in it; save the model with "
+            f"skops.io.dump, or give --trust-pickle if you made the file",
+            path=str(path),
+        )
+    try:
+        import joblib
+    except ImportError as error:
+        raise NotInstalled("scikit-learn", "pip install 'gatesmith[sklearn]'") from error
+    try:
+        return joblib.load(path)
+    except Exception as error:
+        raise ModelUnreadable(
+            f"{str(path)!r} cannot be read: {type(error).__name__} {error}", path=str(path)
+        ) from error
+
+
+def _load_skops(path: Path) -> object:
+    try:
+        from skops import io
+    except ImportError as error:
+        raise NotInstalled("skops", "pip install 'gatesmith[sklearn]'") from error
+    try:
+        foreign = sorted(set(io.get_untrusted_types(file=path)) - set(TRUSTED))
+        if foreign:
+            raise ModelUnreadable(
+                f"{str(path)!r} holds types that are not trusted: {', '.join(foreign)}", types=foreign
+            )
+        return io.load(path, trusted=TRUSTED)
+    except GatesmithError:
+        raise
+    except Exception as error:
+        raise ModelUnreadable(
+            f"{str(path)!r} is not a whole .skops file: {type(error).__name__} {error}", path=str(path)
+        ) from error
+
+
+def _steps(estimator: Any) -> list[Any]:
+    """The transformers and the final estimator, nested pipelines opened."""
+    if type(estimator).__name__ == "Pipeline":
+        return [inner for _, step in estimator.steps for inner in _steps(step) if inner != "passthrough"]
+    return [estimator]
+
+
+def _feature_count(estimator: Any) -> int:
+    try:
+        return int(estimator.n_features_in_)
+    except AttributeError:
+        raise ModelError(f"{_class(estimator)} is not fitted; call its fit method first") from None
+
+
+def _class(estimator: object) -> str:
+    return type(estimator).__name__
+
+
+def _scaled(builder: GraphBuilder, x: Edge, scaler: Any, name: str) -> Edge:
+    _feature_count(scaler)
+    match _class(scaler):
+        case "StandardScaler":
+            scale = 1.0 / scaler.scale_ if scaler.scale_ is not None else np.ones(x.shape)
+            mean = scaler.mean_ if scaler.with_mean else np.zeros(x.shape)
+            return builder.scale(name, x, scale, -mean * scale)
+        case "MinMaxScaler":
+            x = builder.scale(name, x, scaler.scale_, scaler.min_)
+            return builder.clip(f"{name}/clip", x, *map(float, scaler.feature_range)) if scaler.clip else x
+    raise UnsupportedOperation(
+        f"pipeline step {name!r} ({_class(scaler)}) has no translation; supported are StandardScaler and MinMaxScaler",
+        node=name,
+        operation=_class(scaler),
+    )
+
+
+def _predictor(builder: GraphBuilder, x: Edge, estimator: Any) -> None:
+    name = _class(estimator)
+    _feature_count(estimator)
+    if name in {"MLPClassifier", "MLPRegressor"}:
+        return _mlp(builder, x, estimator)
+    if name in LINEAR:
+        return _linear(builder, x, estimator)
+    raise UnsupportedOperation(
+        f"estimator {name} has no translation; supported are MLPClassifier, MLPRegressor, LogisticRegression, "
+        f"LinearRegression, Ridge, SGDClassifier, SGDRegressor and their kind",
+        node=name,
+        operation=name,
+    )
+
+
+ACTIVATIONS: dict[str, Callable[[GraphBuilder, str, Edge], Edge]] = {
+    "identity": lambda _builder, _name, x: x,
+    "relu": lambda builder, name, x: builder.relu(name, x),
+    "logistic": lambda builder, name, x: builder.table(name, x, "sigmoid"),
+    "exp": lambda builder, name, x: builder.table(name, x, "exp"),
+    "tanh": lambda builder, name, x: builder.table(name, x, "tanh"),
+}
+
+
+def _mlp(builder: GraphBuilder, x: Edge, mlp: Any) -> None:
+    count = len(mlp.coefs_)
+    final = mlp.out_activation_
+    layers = list(zip(mlp.coefs_, mlp.intercepts_, strict=True))
+    if final == "logistic" and layers[-1][0].shape[1] == 1:
+        layers[-1] = _two_columns(*layers[-1])
+    for i, (weight, bias) in enumerate(layers):
+        x = builder.dense(f"layer{i}", x, weight, bias)
+        if i < count - 1:
+            x = ACTIVATIONS[mlp.activation](builder, f"layer{i}/{mlp.activation}", x)
+    if _class(mlp) == "MLPRegressor":
+        builder.output(ACTIVATIONS[final](builder, final, x), "predictions")
+    elif final == "logistic" and x.shape != (2,):
+        # several independent labels: each has its own sigmoid, in gateware
+        builder.output(builder.table("sigmoid", x, "sigmoid"), "probabilities")
+    else:
+        builder.output(x, "probabilities", host=SOFTMAX)
+
+
+def _two_columns(weight: Any, bias: Any) -> tuple[Any, Any]:
+    """One logit as two, 0 and itself: the class with the larger one is the prediction."""
+    return np.concatenate([np.zeros_like(weight), weight], axis=1), np.concatenate([np.zeros_like(bias), bias])
+
+
+def _linear(builder: GraphBuilder, x: Edge, estimator: Any) -> None:
+    weight = np.atleast_2d(np.asarray(estimator.coef_, dtype=np.float64)).T
+    bias = np.broadcast_to(np.asarray(estimator.intercept_, dtype=np.float64).ravel(), weight.shape[1:])
+    if not hasattr(estimator, "classes_"):
+        builder.output(builder.dense("linear", x, weight, bias), "predictions")
+        return
+    binary = weight.shape[1] == 1
+    if binary:
+        weight, bias = _two_columns(weight, bias)
+    scores = builder.dense("linear", x, weight, bias)
+    if _has_softmax(estimator, binary=binary):
+        builder.output(scores, "probabilities", host=SOFTMAX)
+    else:
+        builder.output(scores, "scores")
+
+
+def _has_softmax(estimator: Any, *, binary: bool) -> bool:
+    """Whether softmax of the logits is the estimator's own predict_proba."""
+    if _class(estimator) in {"LogisticRegression", "LogisticRegressionCV"}:
+        one_versus_rest = estimator.solver == "liblinear" or getattr(estimator, "multi_class", "") == "ovr"
+        return binary or not one_versus_rest
+    return binary and _class(estimator) == "SGDClassifier" and estimator.loss == "log_loss"
