@@ -8,6 +8,7 @@ was needed; a remedy, where there is one, follows a semicolon. Nothing here know
 
     GatesmithError                  retryable = False
     ├── NotInstalled                an optional part is missing: name, hint
+    ├── ServerNotStarted            an address is in use, or a setting is not valid
     ├── ModelError                  change the model
     │   ├── ModelUnreadable
     │   ├── UnsupportedOperation
@@ -69,6 +70,7 @@ __all__ = [
     "NotInstalled",
     "Overloaded",
     "RegistryRefused",
+    "ServerNotStarted",
     "SignatureInvalid",
     "StoreWriteFailed",
     "TensorMismatch",
@@ -115,6 +117,10 @@ class NotInstalled(GatesmithError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return (NotInstalled, (self.facts["name"], self.facts["hint"]))
+
+
+class ServerNotStarted(GatesmithError):
+    """The server cannot start: its address is in use, or a setting is not valid."""
 
 
 class ModelError(GatesmithError):
