@@ -4,7 +4,7 @@ Everything is named by digests of its inputs and of the programs, so a build tha
 """
 
 from gatesmith.toolchain.build import Products, Stage, Synthesis, elaborate, execute, synthesize
-from gatesmith.toolchain.plan import BuildPlan, Command, plan
+from gatesmith.toolchain.planning import BuildPlan, Command, plan
 from gatesmith.toolchain.warm import warm_up
 
 __all__ = [

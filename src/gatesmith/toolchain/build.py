@@ -18,7 +18,7 @@ from types import MappingProxyType
 from gatesmith.errors import BuildError, ToolFailed
 from gatesmith.firmware import Design, Report
 from gatesmith.toolchain import cache as store
-from gatesmith.toolchain.plan import BuildPlan, Command, simulation_passes
+from gatesmith.toolchain.planning import BuildPlan, Command, simulation_passes
 from gatesmith.toolchain.process import Output, run
 from gatesmith.toolchain.report import does_not_fit, parse_report, slim_picture
 from gatesmith.toolchain.warm import warm
