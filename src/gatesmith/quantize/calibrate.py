@@ -5,8 +5,6 @@ Ranges are chosen from what the model sees, so data unlike its inputs is refused
 
 from __future__ import annotations
 
-import csv
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gatesmith.errors import CalibrationNeeded
+from gatesmith.errors import CalibrationNeeded, TensorMismatch
 from gatesmith.model.graph import Graph
+from gatesmith.samples import load_samples
 
 __all__ = ["MAX_SAMPLES", "check_calibration", "load_calibration"]
 
@@ -26,46 +25,17 @@ HOW = "give some with --calibration X.npz, X.npy or X.csv, one row for each samp
 
 
 def load_calibration(path: Path) -> dict[str, NDArray[Any]]:
-    """Arrays of a ``.npz``, ``.npy`` or ``.csv`` file by name; a file with one unnamed array gives the name ``""``.
+    """Arrays of a ``.npz``, ``.npy`` or ``.csv`` file; see :func:`gatesmith.samples.load_samples`.
 
     Raises
     ------
     CalibrationNeeded
         When the file is missing, damaged, of another kind, or holds no numbers.
     """
-    if not path.is_file():
-        raise CalibrationNeeded(f"calibration file {str(path)!r} does not exist; {HOW}", path=str(path))
     try:
-        if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as archive:
-                return {name: archive[name] for name in archive.files}
-        if path.suffix == ".npy":
-            return {"": np.load(path, allow_pickle=False)}
-        if path.suffix == ".csv":
-            return {"": _read_csv(path)}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise CalibrationNeeded(f"calibration file {str(path)!r} cannot be read: {error}; {HOW}") from error
-    raise CalibrationNeeded(f"calibration file {str(path)!r} is of kind {path.suffix!r}; {HOW}")
-
-
-def _read_csv(path: Path) -> NDArray[np.float64]:
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.reader(file) if row]
-    if rows and not _is_number(rows[0][0]):
-        rows = rows[1:]  # a header
-    widths = {len(row) for row in rows}
-    if len(widths) > 1:
-        short = next(number for number, row in enumerate(rows, 1) if len(row) != len(rows[0]))
-        raise ValueError(f"row {short} has {len(rows[short - 1])} columns, the first has {len(rows[0])}")
-    return np.array(rows, dtype=np.float64)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+        return load_samples(path)
+    except TensorMismatch as error:
+        raise CalibrationNeeded(f"calibration {error}; {HOW}", path=str(path)) from error
 
 
 def check_calibration(graph: Graph, data: Mapping[str, NDArray[Any]] | NDArray[Any] | None) -> dict[str, NDArray[Any]]:

@@ -1,0 +1,5 @@
+"""``python -m gatesmith``."""
+
+from gatesmith.cli.main import main
+
+main()

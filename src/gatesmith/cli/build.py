@@ -1,0 +1,77 @@
+"""``gatesmith build``: a model file becomes firmware for a board."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gatesmith.cli.output import JsonFlag, emit, progress_bar, table, verb
+
+__all__ = ["build", "summary"]
+
+
+@verb
+def build(
+    model: Annotated[Path, typer.Argument(help="Model file: .onnx, .skops")],
+    board: Annotated[str, typer.Option(help="Board to build for; see 'gatesmith boards'.")],
+    calibration: Annotated[Path | None, typer.Option(help="Data like the model's inputs: .npz, .npy or .csv")] = None,
+    precision: Annotated[int, typer.Option(help="Bits of weights and activations.")] = 8,
+    engine: Annotated[str, typer.Option(help="auto or unrolled")] = "auto",
+    clock_mhz: Annotated[float | None, typer.Option(help="Clock of the gateware; the board's own without.")] = None,
+    seed: Annotated[int, typer.Option(help="Start of the placer's random numbers.")] = 1,
+    tag: Annotated[
+        str | None, typer.Option(help="Store the firmware under this reference; others' boards stay.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the firmware to this folder, as an OCI layout.")] = None,
+    trust_pickle: Annotated[bool, typer.Option("--trust-pickle", help="Read a pickle: this runs its code.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Build firmware for a board and prove it against the reference."""
+    from gatesmith.artifact.manifest import firmware_digest
+    from gatesmith.artifact.reference import Reference
+    from gatesmith.artifact.store import Store
+    from gatesmith.flow import build_firmware
+
+    reference = str(Reference.parse(tag)) if tag else None  # a bad tag is refused before the work
+    with progress_bar(as_json=as_json) as progress:
+        result = build_firmware(
+            model,
+            board,
+            calibration=calibration,
+            precision=precision,
+            engine=engine,
+            clock_hz=round(clock_mhz * 1e6) if clock_mhz is not None else None,
+            seed=seed,
+            trust_pickle=trust_pickle,
+            progress=progress,
+        )
+    if out is not None:
+        Store(out).save(f"{result.firmware.name}:latest", [result.firmware], merge=False)
+    if reference is not None:
+        Store().save(reference, [result.firmware])
+    data = {"reference": reference, "digest": firmware_digest(result.firmware), **result.to_json()}
+    emit(data, lambda: summary(data), as_json=as_json)
+
+
+def summary(data: dict[str, Any]) -> None:
+    """Show a build to people."""
+    used = {name: numbers for name, numbers in data["utilization"].items() if numbers["used"]}
+    agreement = "-" if data["agreement"] is None else f"{100 * data['agreement']:.2f} %"
+    latency_ns = 1e9 * data["latency_cycles"] / data["clock_hz"]
+    rows = [
+        ["board", f"{data['board']} ({data['part']})"],
+        ["reference", data["reference"] or "-"],
+        ["digest", data["digest"]],
+        ["bitstream", f"{data['bitstream_bytes']:,} bytes"],
+        ["clock, fmax", f"{data['clock_hz'] / 1e6:.3f} MHz, {data['fmax_hz'] / 1e6:.1f} MHz"],
+        ["latency", f"{data['latency_cycles']} cycles, {latency_ns:.0f} ns"],
+        ["initiation interval", f"{data['initiation_interval_cycles']} cycles"],
+        ["utilization", ", ".join(f"{name} {u['used']}/{u['available']}" for name, u in used.items())],
+        ["agreement with the float model", agreement],
+        ["largest output error", f"{data['max_abs_error']:.4g}"],
+        ["proved exact", ", ".join(data["verified"])],
+        ["seconds", "cached" if data["cached"] else ", ".join(f"{k} {v:.1f}" for k, v in data["seconds"].items())],
+    ]
+    table("", ["firmware", ""], rows)

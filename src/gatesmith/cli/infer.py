@@ -1,0 +1,102 @@
+"""``gatesmith infer``: run a model on tensors from a file, on a device here or through a server."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gatesmith.cli.output import JsonFlag, emit, named, verb
+
+__all__ = ["infer"]
+
+TIMEOUT_S = 60.0
+
+
+@verb
+def infer(
+    target: Annotated[str, typer.Argument(help="Reference, build folder, or URL of a model: http://.../v2/models/M")],
+    input_: Annotated[Path, typer.Option("--input", help="Samples: .npz, .npy or .csv")],
+    device: Annotated[str, typer.Option(help="Device for a reference.")] = "emulator:0",
+    board: Annotated[str | None, typer.Option(help="Board, when there is firmware for several.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Run a model on the samples in a file."""
+    if target.startswith(("http://", "https://")):
+        outputs, where = _from_server(target.rstrip("/"), input_), target
+    else:
+        outputs, where = _from_device(target, input_, device, board), device
+    data = {"outputs": outputs, "device": where}
+    emit(data, lambda: _show(outputs), as_json=as_json)
+
+
+def _from_device(target: str, path: Path, device: str, board: str | None) -> dict[str, Any]:
+    from gatesmith.devices import open_device
+
+    store, reference = named(target)
+    firmware = store.load(reference, board=board)
+    tensors = _tensors(path, [port.spec.to_json() for port in firmware.contract.inputs])
+    with open_device(device) as opened:
+        opened.program(firmware)
+        decoded = firmware.contract.decode(opened.infer(firmware.contract.encode(tensors)))
+    specs = {port.spec.name: port.spec for port in firmware.contract.outputs}
+    return {
+        name: {"datatype": specs[name].datatype.value, "shape": list(values.shape), "data": values.tolist()}
+        for name, values in decoded.items()
+    }
+
+
+def _from_server(url: str, path: Path) -> dict[str, Any]:
+    metadata = _call(url)
+    tensors = _tensors(path, metadata["inputs"])
+    inputs = [
+        {
+            "name": spec["name"],
+            "datatype": spec["datatype"],
+            "shape": list(tensors[spec["name"]].shape),
+            "data": tensors[spec["name"]].ravel().tolist(),
+        }
+        for spec in metadata["inputs"]
+    ]
+    answer = _call(f"{url}/infer", {"inputs": inputs})
+    return {o["name"]: {key: o[key] for key in ("datatype", "shape", "data")} for o in answer["outputs"]}
+
+
+def _call(url: str, body: dict[str, Any] | None = None) -> Any:
+    from gatesmith.errors import InferenceError
+
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data=data, headers={"content-type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
+            return json.load(response)
+    except urllib.error.HTTPError as error:
+        text = error.read(1000).decode(errors="replace")
+        raise InferenceError(f"{url} answered {error.code}: {text}", status=error.code) from error
+    except (OSError, ValueError) as error:
+        raise InferenceError(f"{url} cannot be used: {error}; check that a server runs there") from error
+
+
+def _tensors(path: Path, specs: list[dict[str, Any]]) -> Mapping[str, Any]:
+    from gatesmith.errors import TensorMismatch
+    from gatesmith.samples import load_samples
+
+    arrays = load_samples(path)
+    names = [spec["name"] for spec in specs]
+    if len(names) == 1 and names[0] not in arrays and len(arrays) == 1:
+        arrays = {names[0]: next(iter(arrays.values()))}
+    missing = [name for name in names if name not in arrays]
+    if missing:
+        raise TensorMismatch(f"{str(path)!r} holds {sorted(arrays)}, input {missing[0]!r} is not among them")
+    return arrays
+
+
+def _show(outputs: dict[str, Any]) -> None:
+    for name, tensor in outputs.items():
+        print(f"{name} {tensor['datatype']} {tensor['shape']}")
+        print(json.dumps(tensor["data"]))

@@ -1,0 +1,402 @@
+"""The sentence in code: model -> graph -> gateware -> bitstream -> firmware, the stages composed once.
+
+A build tries pipeline cut-offs, the cheapest first, until the placed design reaches the board's clock; it then runs
+the design's own RTL on an emulated board and compares it with the reference, so no firmware leaves here unproved.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gatesmith.artifact.store import Store
+from gatesmith.boards import Board, find_board
+from gatesmith.devices import open_device
+from gatesmith.errors import (
+    ArtifactError,
+    ArtifactNotFound,
+    BuildError,
+    ManifestInvalid,
+    TimingNotMet,
+    VerificationFailed,
+)
+from gatesmith.firmware import Design, Firmware, Link
+from gatesmith.model import reference
+from gatesmith.model.graph import Graph
+from gatesmith.model.vectors import corner_vectors, random_vectors
+from gatesmith.tools import cache_path, find_tool
+
+__all__ = ["Build", "Progress", "Verification", "build_firmware", "firmware_graph", "verify_firmware"]
+
+Progress = Callable[[str, float], None]
+"""Called with the name of a stage and the part of it that is done, 0 to 1."""
+
+ENGINES = ("auto", "unrolled")
+LEVELS = ("reference", "rtl")
+GRAPH_FILE = "graph.json"
+
+BUILD_VECTORS = 1000
+"""Random samples of the proof that every build runs; ``verify`` takes more."""
+
+KEPT_VECTORS = 64
+"""Test vectors that travel with the firmware."""
+
+CUTOFFS = (32, 24, 16, 12, 10, 8, 7, 6, 5, 4, 3, 2, 1)
+SEEDS_AT_LAST = 3
+
+# Ref: ../bench results: nanoseconds that one adder level costs on a path, placed and routed
+LEVEL_NS = {"ice40": 9.0, "ecp5": 2.6, "gowin": 2.6, "gatemate": 5.0}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verification:
+    """One level's proof: samples compared and how many had a different integer."""
+
+    level: str
+    samples: int
+    mismatches: int
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Build:
+    """A firmware and how it came about.
+
+    ``seconds`` and ``peak_memory_bytes`` are by stage; ``tries`` holds cut-off, seed and fmax of each placed design.
+    """
+
+    firmware: Firmware
+    cached: bool
+    seconds: Mapping[str, float]
+    peak_memory_bytes: Mapping[str, int] = field(default_factory=dict)
+    tries: tuple[Mapping[str, float], ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The keys that scripts rely on."""
+        firmware = self.firmware
+        return {
+            "board": firmware.board,
+            "part": firmware.part,
+            "engine": firmware.engine,
+            "bitstream_bytes": len(firmware.bitstream),
+            "clock_hz": firmware.clock_hz,
+            "fmax_hz": firmware.report.fmax_hz,
+            "latency_cycles": firmware.latency_cycles,
+            "initiation_interval_cycles": firmware.initiation_interval_cycles,
+            "utilization": firmware.report.to_json()["utilization"],
+            "agreement": firmware.quantization["agreement"],
+            "max_abs_error": firmware.quantization["max_abs_error"],
+            "verified": list(firmware.verified),
+            "cached": self.cached,
+            "seconds": {stage: round(seconds, 3) for stage, seconds in self.seconds.items()},
+            "peak_memory_bytes": dict(self.peak_memory_bytes),
+            "tries": [dict(one) for one in self.tries],
+        }
+
+
+def build_firmware(
+    model: object,
+    board: str,
+    *,
+    calibration: Path | Mapping[str, NDArray[Any]] | NDArray[Any] | None = None,
+    precision: int = 8,
+    engine: str = "auto",
+    clock_hz: int | None = None,
+    seed: int = 1,
+    name: str | None = None,
+    trust_pickle: bool = False,
+    progress: Progress | None = None,
+) -> Build:
+    """Build a model for a board.
+
+    Parameters
+    ----------
+    model : object
+        A fitted estimator or the path of a model file.
+    board : str
+        Name of a board.
+    calibration : Path, mapping or ndarray of shape (samples, *input shape)
+        Data that looks like what the model will see.
+    clock_hz : int, optional
+        Clock of the gateware; the board's oscillator without.
+
+    Raises
+    ------
+    ModelError, BuildError, NotInstalled
+        See :mod:`gatesmith.errors`.
+    """
+    if engine not in ENGINES:
+        raise BuildError(f"engine {engine!r} does not exist; engines are {', '.join(ENGINES)}")
+    order = _Order(model, find_board(board), calibration, precision, clock_hz, seed, name, trust_pickle)
+    clock = _Clock(progress)
+    with clock.stage("lookup"):
+        found = order.find()
+    if found is not None:
+        return Build(firmware=found, cached=True, seconds=clock.seconds)
+    return order.run(clock)
+
+
+class _Clock:
+    """Seconds and memory by stage, and the word to whoever watches."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self.tell: Progress = progress or (lambda _stage, _done: None)
+        self.seconds: dict[str, float] = {}
+        self.peaks: dict[str, int] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        self.tell(name, 0.0)
+        start = time.perf_counter()
+        yield
+        self.add(name, time.perf_counter() - start)
+        self.tell(name, 1.0)
+
+    def add(self, name: str, seconds: float, peak: int = 0) -> None:
+        self.seconds[name] = self.seconds.get(name, 0.0) + seconds
+        if peak:
+            self.peaks[name] = max(self.peaks.get(name, 0), peak)
+
+
+@dataclass
+class _Order:
+    """One build: what was asked for, and its stages."""
+
+    model: object
+    board: Board
+    calibration: Path | Mapping[str, NDArray[Any]] | NDArray[Any] | None
+    precision: int
+    clock_hz: int | None
+    seed: int
+    name: str | None
+    trust_pickle: bool
+
+    @property
+    def link(self) -> Link:
+        clock_hz = self.clock_hz or self.board.clock_hz
+        return Link(divisor=max(4, round(clock_hz / self.board.baud)), clock_hz=clock_hz)
+
+    def find(self) -> Firmware | None:
+        """The same build done before, with the same tools, by content."""
+        self.key = self._key()
+        if self.key is None:
+            return None
+        try:
+            return Store(cache_path("firmware")).load(f"build:{self.key}", board=self.board.name)
+        except ArtifactNotFound:
+            return None
+        except ArtifactError:  # damaged: build it again
+            return None
+
+    def _key(self) -> str | None:
+        if not isinstance(self.model, str | Path) or not Path(self.model).is_file():
+            return None
+        digest = hashlib.sha256()
+        for source in (self.model, self.calibration):
+            if isinstance(source, str | Path) and Path(source).is_file():
+                digest.update(hashlib.sha256(Path(source).read_bytes()).digest())
+            elif source is not None:
+                return None
+        facts = [repr(self.board), self.precision, repr(self.link), self.seed, self.name, Path(self.model).stem]
+        packages = [version(package) for package in ("gatesmith", "da4ml", "amaranth", "numpy")]
+        digest.update(json.dumps([facts, packages, _tools(self.board)]).encode())
+        return digest.hexdigest()
+
+    def run(self, clock: _Clock) -> Build:
+        from gatesmith.frontends import model_digest, read_model
+        from gatesmith.quantize import load_calibration, quantize
+
+        with clock.stage("read"):
+            graph = read_model(self.model, name=self.name, trust_pickle=self.trust_pickle)
+            data = load_calibration(self.calibration) if isinstance(self.calibration, Path) else self.calibration
+        with clock.stage("quantize"):
+            integer, report = quantize(graph, data, precision=self.precision)
+        placed = _Placement(integer, self.board, self.link, self.seed, clock)
+        design, products, tries = placed.run()
+        vectors = np.concatenate([corner_vectors(integer), random_vectors(integer, BUILD_VECTORS)])
+        firmware = Firmware(
+            name=graph.name,
+            board=self.board.name,
+            part=self.board.part,
+            family=self.board.family.value,
+            bitstream=products.bitstream,
+            hdl={"top.v": products.verilog},
+            contract=integer.contract(),
+            link=design.link,
+            latency_cycles=design.latency_cycles,
+            initiation_interval_cycles=design.initiation_interval_cycles,
+            build_id=design.build_id,
+            engine="unrolled",
+            model_digest=model_digest(self.model, graph),
+            report=products.report,
+            toolchain=dict(products.toolchain) | {"gatesmith": version("gatesmith"), "da4ml": version("da4ml")},
+            quantization=report.to_json(),
+            vectors=_kept(integer, vectors[:KEPT_VECTORS]),
+            reports={GRAPH_FILE: integer.to_bytes(), "placed.svg": products.placed_svg},
+        )
+        with clock.stage("verify"):
+            _prove("reference", placed.adders.infer(vectors), reference.infer(integer, vectors))
+            _prove("rtl", _on_emulator(firmware, vectors), reference.infer(integer, vectors))
+        firmware = replace(firmware, verified=("reference", "rtl"))
+        if self.key is not None:
+            Store(cache_path("firmware")).save(f"build:{self.key}", [firmware], merge=False)
+        return Build(
+            firmware=firmware, cached=False, seconds=clock.seconds, peak_memory_bytes=clock.peaks, tries=tuple(tries)
+        )
+
+
+def _tools(board: Board) -> list[str]:
+    from gatesmith.toolchain.flows import FLOWS
+
+    flow = FLOWS[board.family]
+    return [find_tool(name).identity for name in ("pyosys", flow.router, flow.packer)]
+
+
+class _Placement:
+    """Cut-offs, largest first, until the clock is reached."""
+
+    def __init__(self, graph: Graph, board: Board, link: Link, seed: int, clock: _Clock) -> None:
+        from gatesmith.gateware.trace import trace
+
+        self.graph, self.board, self.link, self.seed, self.clock = graph, board, link, seed, clock
+        with clock.stage("trace"):
+            self.adders = trace(graph)
+        self.tries: list[Mapping[str, float]] = []
+
+    def run(self) -> tuple[Design, Any, list[Mapping[str, float]]]:
+        period_ns = 1e9 / self.link.clock_hz
+        cutoff = _at_most(period_ns / LEVEL_NS[self.board.family.value])
+        seed, last_seed = self.seed, self.seed + SEEDS_AT_LAST - 1
+        while True:
+            design, products = self._try(cutoff, seed)
+            fmax_hz = products.report.fmax_hz
+            if fmax_hz >= self.link.clock_hz:
+                return design, products, self.tries
+            if cutoff > 1:
+                cutoff = min(_at_most(cutoff * fmax_hz / self.link.clock_hz), _at_most(cutoff - 1))
+            elif seed < last_seed:
+                seed += 1
+            else:
+                raise self._missed()
+
+    def _try(self, cutoff: int, seed: int) -> tuple[Design, Any]:
+        from gatesmith.gateware.top import compose
+        from gatesmith.gateware.unrolled import unroll
+        from gatesmith.toolchain import execute, plan
+
+        with self.clock.stage("gateware"):
+            core = unroll(self.adders, cutoff=cutoff)
+            build_id = _build_id(self.graph, self.board, self.link, cutoff)
+            design = compose(core, contract=self.graph.contract(), link=self.link, build_id=build_id)
+        products = execute(plan(design, self.board, seed=seed), cache=cache_path("builds"), progress=self.clock.tell)
+        for name, stage in products.stages.items():
+            self.clock.add(name, 0.0 if products.cached else stage.seconds, stage.peak_memory_bytes)
+        self.tries.append({"cutoff": cutoff, "seed": seed, "fmax_hz": products.report.fmax_hz})
+        return design, products
+
+    def _missed(self) -> TimingNotMet:
+        best = max(one["fmax_hz"] for one in self.tries)
+        tried = ", ".join(f"{one['cutoff']:g}: {one['fmax_hz'] / 1e6:.1f}" for one in self.tries)
+        return TimingNotMet(
+            f"design reaches {best / 1e6:.1f} MHz on {self.board.name}, {self.link.clock_hz / 1e6:.1f} MHz are needed "
+            f"(MHz by cut-off: {tried}); try a lower --clock-mhz or --precision 6",
+            fmax_hz=best,
+            clock_hz=self.link.clock_hz,
+        )
+
+
+def _at_most(limit: float) -> int:
+    return next((cutoff for cutoff in CUTOFFS if cutoff <= limit), 1)
+
+
+def _build_id(graph: Graph, board: Board, link: Link, cutoff: int) -> str:
+    facts = [graph.digest, board.name, link.divisor, link.clock_hz, cutoff, version("gatesmith"), version("da4ml")]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
+
+
+def _kept(graph: Graph, vectors: NDArray[np.int64]) -> tuple[bytes, bytes]:
+    contract = graph.contract()
+    return contract.pack_inputs(vectors).tobytes(), _packed_outputs(graph, vectors).tobytes()
+
+
+def _packed_outputs(graph: Graph, vectors: NDArray[np.int64]) -> NDArray[np.uint8]:
+    from gatesmith.contract import pack
+
+    ports = graph.contract().outputs
+    ends = np.cumsum([port.elements for port in ports])[:-1]
+    parts = np.split(reference.infer(graph, vectors), ends, axis=1)
+    return pack([(part, port.format) for part, port in zip(parts, ports, strict=True)])
+
+
+def _on_emulator(firmware: Firmware, vectors: NDArray[np.int64]) -> NDArray[np.int64]:
+    with open_device("emulator:verify") as device:
+        device.program(firmware)
+        return firmware.contract.unpack_outputs(device.infer(firmware.contract.pack_inputs(vectors)))
+
+
+def _prove(level: str, given: NDArray[np.int64], wanted: NDArray[np.int64]) -> None:
+    wrong = int(np.any(given != wanted, axis=1).sum())
+    if wrong:
+        first = int(np.argmax(np.any(given != wanted, axis=1)))
+        raise VerificationFailed(
+            f"level {level} differs from the reference in {wrong} of {len(wanted)} samples, first in sample {first}: "
+            f"{given[first].tolist()} instead of {wanted[first].tolist()}; do not use this firmware",
+            level=level,
+            samples=len(wanted),
+            mismatches=wrong,
+        )
+
+
+def firmware_graph(firmware: Firmware) -> Graph:
+    """The integer graph that a firmware computes.
+
+    Raises
+    ------
+    ManifestInvalid
+        When the firmware carries none (it was built elsewhere).
+    """
+    if GRAPH_FILE not in firmware.reports:
+        raise ManifestInvalid(f"firmware {firmware.name!r} for {firmware.board} carries no graph to compare with")
+    return Graph.from_bytes(firmware.reports[GRAPH_FILE])
+
+
+def verify_firmware(firmware: Firmware, *, level: str = "rtl", samples: int = 10_000, seed: int = 2) -> Verification:
+    """Compare a firmware with the reference on corner and random samples.
+
+    Parameters
+    ----------
+    level : str
+        ``reference``: da4ml's emulator of the adder graph; ``rtl``: the complete top under Verilator, over the wire.
+    samples : int
+        Random samples beside the corners.
+
+    Raises
+    ------
+    VerificationFailed
+        At the first level that differs.
+    """
+    if level not in LEVELS:
+        raise BuildError(f"level {level!r} cannot be verified; levels are {', '.join(LEVELS)}")
+    graph = firmware_graph(firmware)
+    vectors = np.concatenate([corner_vectors(graph), random_vectors(graph, samples, seed=seed)])
+    wanted = reference.infer(graph, vectors)
+    start = time.perf_counter()
+    if level == "rtl":
+        given = _on_emulator(firmware, vectors)
+    else:
+        from gatesmith.gateware.trace import trace
+
+        given = trace(graph).infer(vectors)
+    seconds = time.perf_counter() - start
+    _prove(level, given, wanted)
+    return Verification(level=level, samples=len(vectors), mismatches=0, seconds=seconds)
