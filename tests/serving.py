@@ -6,6 +6,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import httpx
 
@@ -19,10 +20,10 @@ __all__ = ["served", "until"]
 
 @contextlib.contextmanager
 def served(
-    models: Mapping[str, tuple[Firmware, Device]], *, wait_ready: bool = True, **settings: float
+    models: Mapping[str, tuple[Firmware, Device]], *, wait_ready: bool = True, **settings: Any
 ) -> Iterator[Server]:
     """A server on a free port; on leaving it has ended, gracefully."""
-    server = Server(models, Settings(http_port=0, **settings))  # type: ignore[arg-type]
+    server = Server(models, Settings(http_port=0, **settings))
     failures: list[BaseException] = []
 
     def run() -> None:
