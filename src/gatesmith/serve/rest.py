@@ -37,9 +37,9 @@ def routes(plane: DataPlane, settings: Settings) -> list[BaseRoute]:
     model = "/v2/models/{name}"
     version = f"{model}/versions/{{version}}"
     return [
-        Route(f"{model}/infer", infer, methods=["POST"]),
-        Route(f"{version}/infer", infer, methods=["POST"]),
-        Route("/v1/models/{name}:predict", predict, methods=["POST"]),
+        Route(f"{model}/infer", infer),
+        Route(f"{version}/infer", infer),
+        Route("/v1/models/{name}:predict", predict),
         Route("/v2/health/live", door.live),
         Route("/v2/health/ready", door.ready),
         Route(f"{model}/ready", door.model_ready),
@@ -63,6 +63,8 @@ class _Endpoint:
         raise NotImplementedError
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] != "POST":  # here and not in the route, so that no later route takes V1's path for a name
+            raise HTTPException(405, headers={"allow": "POST"})
         limit, time = self._settings.body_limit_bytes, self._settings.body_timeout_s
         path: dict[str, str] = scope["path_params"]
         try:
