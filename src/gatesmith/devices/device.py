@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from gatesmith.firmware import Firmware
 
-__all__ = ["Counters", "Device"]
+__all__ = ["Counters", "Device", "DeviceInfo"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,6 +26,27 @@ class Counters:
     latency_cycles: int  # of the newest sample, core input to core output
     samples: int
     frame_errors: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeviceInfo:
+    """What is known of a device without opening it.
+
+    Parameters
+    ----------
+    board : str
+        Kind of board, or empty where only the firmware tells.
+    state : str
+        ``ready``, ``busy``, or ``unavailable: why``.
+    firmware : str
+        Build id that it is known to run, or empty.
+    """
+
+    id: str
+    kind: str
+    board: str = ""
+    state: str = "ready"
+    firmware: str = ""
 
 
 class Device(ABC):
@@ -41,6 +62,15 @@ class Device(ABC):
 
     id: str
     kind: str
+
+    @abstractmethod
+    def __init__(self, address: str) -> None:
+        """A device at an address; nothing is opened yet."""
+
+    @classmethod
+    @abstractmethod
+    def discover(cls) -> list[DeviceInfo]:
+        """Devices of this kind on this machine; nothing is opened."""
 
     @abstractmethod
     def program(self, firmware: Firmware) -> None:

@@ -4,8 +4,10 @@ Header bytes move at the pace of the line, because the reply takes them bit by b
 A frame whose next byte does not come in time is cut: it ends here, and what it fed is still answered in order.
 """
 
+import enum
+
 from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, unsigned
-from amaranth.lib import enum, stream, wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from gatesmith.gateware.crc import SerialCrc
@@ -14,7 +16,7 @@ from gatesmith.gateware.frame import HEADER_BYTES, REQUEST_MARK, TRAILER_BYTES, 
 __all__ = ["Request"]
 
 
-class _Part(enum.Enum, shape=2):
+class _Part(enum.Enum):
     HEADER = 0
     SAMPLES = 1
     CHECK = 2
