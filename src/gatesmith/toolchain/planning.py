@@ -21,6 +21,7 @@ from gatesmith.tools import find_tool
 
 __all__ = ["BuildPlan", "Command", "plan", "simulation_passes"]
 
+_WIDTHS_DIFFER = "Resizing cell port"
 _SUFFIXES = (".il", ".v", ".mem")
 _SOURCES_NEVER_CALLED = ("board_top.v", "netlist.v", "simulation.v")
 _SYNTHESIS_TIMEOUT_S = 3600.0
@@ -147,7 +148,7 @@ def simulation_passes(design: Design) -> list[str]:
     rtlil = [name for name in design.sources if name.endswith(".il")]
     verilog = sorted(name for name in design.sources if name.endswith(".v"))
     return [
-        'logger -werror "Resizing cell port"',
+        f'logger -werror "{_WIDTHS_DIFFER}"',
         *(f"read_rtlil {name}" for name in rtlil),
         *(f"read_verilog -sv -defer {name}" for name in verilog),
         f"hierarchy -check -top {design.top}",
@@ -163,6 +164,7 @@ def simulation_passes(design: Design) -> list[str]:
 def _synthesis_passes(command: str, design: Design, top: str) -> list[str]:
     wrapper = [] if top == design.top else ["read_verilog board_top.v", f"hierarchy -check -top {top}"]
     return [
+        f'logger -nowarn "{_WIDTHS_DIFFER}"',  # in the mapping to cells it is harmless
         "design -load read",
         *wrapper,
         f"{command} -top {top} -json netlist.json",

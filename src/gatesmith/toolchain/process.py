@@ -70,7 +70,7 @@ def run(
             command,
             cwd=folder,
             env=dict(environment),
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,  # never written; it ends when this process does
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
@@ -150,6 +150,7 @@ def _end(process: subprocess.Popen[str]) -> int:
     _kill(process.pid)
     _, status = os.waitpid(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
-    if process.stderr:
-        process.stderr.close()
+    for pipe in (process.stdin, process.stderr):
+        if pipe:
+            pipe.close()
     return process.returncode
