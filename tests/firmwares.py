@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gatesmith.contract import Contract, HostOperation, HostOperationKind, Port
-from gatesmith.devices.device import Counters, Device
+from gatesmith.devices.device import Counters, Device, DeviceInfo
 from gatesmith.firmware import Firmware, Link, Report, Utilization
 from gatesmith.fixed import FixedPoint
 from gatesmith.tensor import Datatype, TensorSpec
@@ -71,8 +71,8 @@ class ArithmeticDevice(Device):
     ``hold`` lets a test keep the device busy: a call waits until the event is set. ``calls`` holds the batches.
     """
 
-    def __init__(self, id: str = "arithmetic:0") -> None:
-        self.id, self.kind = id, "arithmetic"
+    def __init__(self, address: str = "arithmetic:0") -> None:
+        self.id, self.kind = address, "arithmetic"
         self.firmware: Firmware | None = None
         self.calls: list[int] = []
         self.threads: set[int] = set()
@@ -81,6 +81,10 @@ class ArithmeticDevice(Device):
         self.entered = threading.Event()
         self.failure: Exception | None = None
         self.closed = False
+
+    @classmethod
+    def discover(cls) -> list[DeviceInfo]:
+        return []
 
     def program(self, firmware: Firmware) -> None:
         self.threads.add(threading.get_ident())

@@ -159,7 +159,7 @@ def test_tensors_that_do_not_fit(client: httpx.Client, change: dict[str, Any], p
         (json.dumps({"inputs": [{**ONE, "data": [1, 2, 3, float("nan")]}]}), "not JSON"),
         (json.dumps({"inputs": [{**ONE, "data": [1, 2, 3, float("inf")]}]}), "not JSON"),
         ('{"inputs":' + "[" * 10_000 + "]" * 10_000 + "}", "depth limit"),
-        ('{"inputs":[{"name":"x","datatype":"FP32","shape":[1,4],"data":' + "[" * 900 + "]" * 900 + "}]}", "has lists of [1]"),
+        ('{"inputs":[{"name":"x","datatype":"FP32","shape":[1,4],"data":' + "[" * 900 + "]" * 900 + "}]}", "has lists"),
     ],
 )  # fmt: skip
 def test_bodies_that_are_no_request(client: httpx.Client, body: str, part: str) -> None:

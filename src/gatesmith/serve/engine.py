@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gatesmith.devices.device import Device
-from gatesmith.errors import FrameCorrupt, GatesmithError, Overloaded
+from gatesmith.errors import FrameCorrupt, GatesmithError, ModelNotReady, Overloaded
 from gatesmith.firmware import Firmware
 
 __all__ = ["DeviceWorker", "Tensors"]
@@ -75,9 +75,13 @@ class DeviceWorker:
         ------
         Overloaded
             When too many samples wait already.
+        ModelNotReady
+            When the server is stopping.
         DeviceError
         """
-        if self._closed or (self._waiting and self._waiting + samples > self._max_waiting):
+        if self._closed:
+            raise ModelNotReady(f"device {self._device.id} was given back: the server is stopping")
+        if self._waiting and self._waiting + samples > self._max_waiting:
             raise Overloaded(
                 f"{self._waiting} samples wait for device {self._device.id}, {self._max_waiting} may; try again later",
                 waiting=self._waiting,

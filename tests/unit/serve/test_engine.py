@@ -9,7 +9,7 @@ import pytest
 from firmwares import ArithmeticDevice, expected_payload, tiny_firmware
 from numpy.typing import NDArray
 
-from gatesmith.errors import DeviceTimeout, FrameCorrupt, GatesmithError, Overloaded
+from gatesmith.errors import DeviceTimeout, FrameCorrupt, GatesmithError, ModelNotReady, Overloaded
 from gatesmith.serve.engine import DeviceWorker, Tensors
 
 FIRMWARE = tiny_firmware()
@@ -146,7 +146,7 @@ def test_a_device_that_hangs_does_not_keep_the_server_from_ending() -> None:
         await worker.program()
         first = await busy(worker, device)
         await worker.close(0.01)
-        with pytest.raises(Overloaded):
+        with pytest.raises(ModelNotReady, match="the server is stopping"):
             await worker.infer(samples(1, 0), 1)
         device.hold.set()
         await first
