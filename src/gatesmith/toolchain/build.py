@@ -18,7 +18,7 @@ from types import MappingProxyType
 from gatesmith.errors import BuildError, ToolFailed
 from gatesmith.firmware import Design, Report
 from gatesmith.toolchain import cache as store
-from gatesmith.toolchain.planning import BuildPlan, Command, simulation_passes
+from gatesmith.toolchain.planning import BuildPlan, Command, checked_sources, simulation_passes
 from gatesmith.toolchain.process import Output, run
 from gatesmith.toolchain.report import does_not_fit, parse_report, slim_picture
 from gatesmith.toolchain.warm import warm
@@ -106,7 +106,6 @@ def elaborate(design: Design) -> bytes:
         When the sources do not make one consistent design.
     """
     passes = json.dumps(simulation_passes(design)).encode()
-    sources = {name: text.encode() for name, text in design.sources.items()}
     command = Command(
         stage="elaboration",
         tool="pyosys",
@@ -115,7 +114,7 @@ def elaborate(design: Design) -> bytes:
         timeout_s=_ELABORATION_TIMEOUT_S,
     )
     with _folder(None) as folder:
-        _write(folder, sources | {"elaboration.json": passes})
+        _write(folder, checked_sources(design) | {"elaboration.json": passes})
         _run(command, folder)
         return _read(folder, command)["simulation.v"]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -19,11 +20,12 @@ from gatesmith.toolchain.flows import FLOWS
 from gatesmith.toolchain.pll import board_top
 from gatesmith.tools import find_tool
 
-__all__ = ["BuildPlan", "Command", "plan", "simulation_passes"]
+__all__ = ["BuildPlan", "Command", "checked_sources", "plan", "simulation_passes"]
 
 _WIDTHS_DIFFER = "Resizing cell port"
-_SUFFIXES = (".il", ".v", ".mem")
-_SOURCES_NEVER_CALLED = ("board_top.v", "netlist.v", "simulation.v")
+_IDENTIFIER = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+_FILE_NAME = re.compile(r"\w[\w.-]*\.(il|v|mem)", re.ASCII)
+_OUR_FILES = ("board_top.v", "netlist.v", "simulation.v")
 _SYNTHESIS_TIMEOUT_S = 3600.0
 _ROUTING_TIMEOUT_S = 4 * 3600.0
 _PACKING_TIMEOUT_S = 900.0
@@ -96,7 +98,7 @@ def plan(design: Design, board: Board, *, seed: int = 1) -> BuildPlan:
     """
     flow = FLOWS[board.family]
     wrapper = board_top(design, board)
-    sources = _sources(design)
+    sources = checked_sources(design)
     passes = simulation_passes(design)
     top = design.top
     if wrapper:
@@ -139,6 +141,26 @@ def plan(design: Design, board: Board, *, seed: int = 1) -> BuildPlan:
     )
 
 
+def checked_sources(design: Design) -> dict[str, bytes]:
+    """The design's files, once their names are known to be harmless: yosys reads them in a line of text.
+
+    Raises
+    ------
+    BuildError
+        When a name is not plain, or there is more than one RTLIL file.
+    """
+    if not _IDENTIFIER.fullmatch(design.top):
+        raise BuildError(f"top module {design.top!r} cannot be built; it needs a plain name")
+    for name in design.sources:
+        if not _FILE_NAME.fullmatch(name) or name in _OUR_FILES:
+            raise BuildError(
+                f"source file {name!r} cannot be built; it needs a plain name that ends in .il, .v or .mem"
+            )
+    if sum(name.endswith(".il") for name in design.sources) > 1:
+        raise BuildError("the design has more than one RTLIL file; it needs at most one")
+    return {name: text.encode() for name, text in design.sources.items()}
+
+
 def simulation_passes(design: Design) -> list[str]:
     """Passes that read a design and write ``simulation.v``, the Verilog of the whole top before any mapping.
 
@@ -162,7 +184,7 @@ def simulation_passes(design: Design) -> list[str]:
 
 
 def _synthesis_passes(command: str, design: Design, top: str) -> list[str]:
-    wrapper = [] if top == design.top else ["read_verilog board_top.v", f"hierarchy -check -top {top}"]
+    wrapper = [] if top == design.top else ["read_verilog board_top.v"]
     return [
         f'logger -nowarn "{_WIDTHS_DIFFER}"',  # in the mapping to cells it is harmless
         "design -load read",
@@ -170,18 +192,6 @@ def _synthesis_passes(command: str, design: Design, top: str) -> list[str]:
         f"{command} -top {top} -json netlist.json",
         "write_verilog -noattr netlist.v",
     ]
-
-
-def _sources(design: Design) -> dict[str, bytes]:
-    for name in design.sources:
-        plain = name.replace(".", "").replace("_", "").replace("-", "").isalnum() and not name.startswith((".", "-"))
-        if not plain or not name.endswith(_SUFFIXES) or name in _SOURCES_NEVER_CALLED:
-            raise BuildError(
-                f"source file {name!r} cannot be built; it needs a plain name that ends in .il, .v or .mem"
-            )
-    if sum(name.endswith(".il") for name in design.sources) > 1:
-        raise BuildError("the design has more than one RTLIL file; it needs at most one")
-    return {name: text.encode() for name, text in design.sources.items()}
 
 
 def _named(files: Mapping[str, bytes]) -> list[list[str]]:

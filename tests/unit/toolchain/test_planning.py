@@ -85,6 +85,11 @@ def test_a_source_name_that_could_do_harm_is_refused(icebreaker: Board, name: st
         plan(design({name: "module top; endmodule"}), icebreaker)
 
 
+def test_a_top_name_that_could_do_harm_is_refused(icebreaker: Board) -> None:
+    with pytest.raises(BuildError, match="top module 'top; shell' cannot be built; it needs a plain name"):
+        plan(replace(shift_register(16), top="top; shell"), icebreaker)
+
+
 def test_two_rtlil_files_are_refused(icebreaker: Board) -> None:
     with pytest.raises(BuildError, match="more than one RTLIL file"):
         plan(design({"a.il": "", "b.il": ""}), icebreaker)
