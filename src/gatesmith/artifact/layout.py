@@ -61,14 +61,18 @@ class Layout:
         if not isinstance(entries, list):
             raise ManifestInvalid(f"{self.path / 'index.json'} has no list of manifests")
         descriptors = [Descriptor.from_json(entry) for entry in entries]
-        return {d.annotations.get(_REF_NAME, d.digest): d for d in descriptors}
+        names: Named = {}
+        for descriptor in descriptors:
+            # Other tools may list one name twice; the first counts, the rest is kept until the name is given anew.
+            if names.setdefault(descriptor.annotations.get(_REF_NAME, descriptor.digest), descriptor) != descriptor:
+                names[descriptor.digest] = descriptor
+        return names
 
     def resolve(self, reference: Reference) -> Descriptor:
         """What a reference stands for: by tag, or by digest among all that carry the same name."""
         names = self.names()
         if not reference.digest:
-            bare = [reference.name] if reference.tag == "latest" else []  # as other tools name what lies in a layout
-            for name in [reference.tagged, *bare]:
+            for name in _aliases(reference):
                 if name in names:
                     return names[name]
             raise _not_found(str(reference), list(names))
@@ -118,8 +122,10 @@ class Layout:
         """Change what a name points to, with nobody in between: ``change`` sees the old and returns the new."""
         with self.session(writing=True), _store_errors(self.path), self._locked("index", exclusive=True):
             self._make()
-            names = self.names()
-            new = change(names.pop(reference.tagged, None))
+            names, aliases = self.names(), _aliases(reference)
+            old = next((names[alias] for alias in aliases if alias in names), None)
+            new = change(old)
+            names = {k: v for k, v in names.items() if not {k, v.annotations.get(_REF_NAME)} & set(aliases)}
             if new is not None:
                 names[reference.tagged] = new
             self._write(self.path / "index.json", _index_json(names))
@@ -245,6 +251,11 @@ def _index_json(names: Named) -> bytes:
             annotations[_REF_NAME] = name
         entries.append({**descriptor.to_json(), "annotations": annotations})
     return canonical_json({"schemaVersion": 2, "mediaType": media_types.INDEX, "manifests": entries})
+
+
+def _aliases(reference: Reference) -> list[str]:
+    """Names under which an index may list a reference: its full one, and the bare one that other tools give."""
+    return [reference.tagged, reference.name] if reference.tag == "latest" else [reference.tagged]
 
 
 def _not_found(wanted: str, there: list[str]) -> ArtifactNotFound:

@@ -27,6 +27,8 @@ from gatesmith.firmware import Firmware
 __all__ = ["DeviceWorker", "Tensors"]
 
 Tensors = Mapping[str, NDArray[Any]]
+_SLICE = 4096
+"""Samples that are encoded at once: bounds what a large request takes in memory beside its own tensors."""
 _log = logging.getLogger(__name__)
 
 
@@ -155,10 +157,18 @@ class DeviceWorker:
         self._wake(self._deliver, calls, live, answer)
 
     def _compute(self, calls: list[_Call]) -> Tensors:
-        contract, samples = self._firmware.contract, sum(call.samples for call in calls)
-        tensors = calls[0].tensors
-        if len(calls) > 1:
-            tensors = {name: np.concatenate([call.tensors[name] for call in calls]) for name in tensors}
+        tensors = _joined([call.tensors for call in calls])
+        samples = sum(call.samples for call in calls)
+        if samples <= _SLICE:
+            return self._compute_slice(tensors, samples)
+        parts = []
+        for start in range(0, samples, _SLICE):
+            part = {name: values[start : start + _SLICE] for name, values in tensors.items()}
+            parts.append(self._compute_slice(part, min(_SLICE, samples - start)))
+        return _joined(parts)
+
+    def _compute_slice(self, tensors: Tensors, samples: int) -> Tensors:
+        contract = self._firmware.contract
         answer = self._device.infer(contract.encode(tensors))
         if answer.shape != (samples, contract.output_bytes):
             raise FrameCorrupt(
@@ -184,6 +194,12 @@ class DeviceWorker:
                 part = answer if len(live) == 1 else {name: values[start:stop] for name, values in answer.items()}
                 _settle(call.future, part, None)
             start = stop
+
+
+def _joined(parts: list[Tensors]) -> Tensors:
+    if len(parts) == 1:
+        return parts[0]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _settle(future: asyncio.Future[Any], result: object, error: BaseException | None) -> None:

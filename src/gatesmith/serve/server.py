@@ -26,6 +26,8 @@ from gatesmith.serve.settings import Settings
 
 __all__ = ["Server", "serve_models"]
 
+_KEEP_ALIVE_S = 75  # longer than the 60 s of common proxies, which else send into a line that is just being closed
+
 
 class Server:
     """A server that can be run in any thread and stopped from any other.
@@ -152,6 +154,7 @@ def _config(plane: DataPlane, settings: Settings) -> uvicorn.Config:
         log_config=None,
         server_header=False,
         timeout_graceful_shutdown=settings.grace_s,
+        timeout_keep_alive=_KEEP_ALIVE_S,
     )
 
 

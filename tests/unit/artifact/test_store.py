@@ -131,6 +131,40 @@ def test_leftovers_of_a_killed_process_are_collected(store: Store) -> None:
     assert store.layout.collect() == 17
 
 
+def relabel(store: Store, names: list[str]) -> None:
+    """Write ``index.json`` as another tool would: the names in turn, for the entries in turn."""
+    path = store.layout.path / "index.json"
+    index = json.loads(path.read_text())
+    for entry, name in zip(index["manifests"], names, strict=True):
+        entry["annotations"] = {"org.opencontainers.image.ref.name": name} if name else {}
+    path.write_text(json.dumps(index))
+
+
+def test_a_bare_name_is_latest_and_can_be_replaced_and_removed(store: Store) -> None:
+    store.save("iris:v1", [ICE])
+    relabel(store, ["iris"])
+    assert store.load("iris") == ICE
+    store.save("iris", [ECP5])
+    assert [(entry.reference, entry.boards) for entry in store.list()] == [("iris:latest", ("icebreaker", "ulx3s"))]
+    relabel(store, ["iris"])
+    store.remove("iris:latest")
+    assert store.list() == []
+
+
+def test_what_other_tools_listed_twice_or_without_name_survives(store: Store) -> None:
+    third = tiny_firmware(seed=3)
+    for number, firmware in enumerate([ICE, ECP5, third]):
+        store.save(f"iris:v{number}", [firmware])
+    relabel(store, ["iris:v0", "iris:v0", ""])
+    store.save("other:v1", [tiny_firmware(seed=4)])
+    store.layout.collect()
+    assert len(store.list()) == 4
+    assert store.load("iris:v0") == ICE
+    store.save("iris:v0", [third], merge=False)
+    assert store.load("iris:v0") == third
+    assert len(store.list()) == 3
+
+
 def test_digests_cannot_be_written_to(store: Store) -> None:
     with pytest.raises(ManifestInvalid, match="names content by digest"):
         store.save("iris@sha256:" + "0" * 64, [ICE])

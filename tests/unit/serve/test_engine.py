@@ -78,6 +78,14 @@ def test_what_waits_is_combined_and_everyone_gets_his_own() -> None:
     assert device.calls == [1, 6, 5, 8, 9, 1]  # never more than 8 combined; one larger request goes alone
 
 
+def test_a_large_request_is_sent_in_slices_and_put_together() -> None:
+    async def body(worker: DeviceWorker, _device: ArithmeticDevice) -> None:
+        answer = await worker.infer(samples(10_000, 0), 10_000)
+        assert answer["y"].tolist() == expected(samples(10_000, 0))
+
+    assert with_worker(body).calls == [4096, 4096, 1808]
+
+
 def test_too_much_waiting_is_refused_and_recovers() -> None:
     async def body(worker: DeviceWorker, device: ArithmeticDevice) -> None:
         first = await busy(worker, device)
