@@ -15,7 +15,7 @@ from gatesmith.firmware import Firmware, Link, Report, Utilization
 from gatesmith.fixed import FixedPoint
 from gatesmith.tensor import Datatype, TensorSpec
 
-__all__ = ["ArithmeticDevice", "port", "tiny_firmware", "two_port_firmware"]
+__all__ = ["ArithmeticDevice", "expected_payload", "port", "tiny_firmware", "two_port_firmware"]
 
 SIXTEENTHS = FixedPoint(True, 7, 4)
 
