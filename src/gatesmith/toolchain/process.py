@@ -1,7 +1,7 @@
 """One external program: its own process group, its words, its time and its memory.
 
 Whatever ends a run early (an exception, Ctrl-C, the timeout) kills the whole group, so nothing of a build goes on
-after it. Programs of Python packages also die when this process is killed (see ``worker.py``).
+after it. When this process is killed the program dies too (see ``guard.py``).
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections import deque
@@ -22,6 +24,7 @@ from gatesmith.errors import ToolFailed
 
 __all__ = ["Output", "run"]
 
+_GUARD = str(Path(__file__).with_name("guard.py"))
 _KEPT_LINES = 500
 _WATCH_INTERVAL_S = 0.02
 _ERROR = re.compile(r"^\s*(?:fatal )?error:?\s+", re.IGNORECASE)
@@ -65,9 +68,11 @@ def run(
     ToolFailed
         When it cannot be started, or does not end within ``timeout_s``.
     """
+    if shutil.which(command[0]) is None:
+        raise ToolFailed(f"{command[0]} is not a program that can be started", tool=command[0])
     try:
         process = subprocess.Popen(
-            command,
+            (sys.executable, "-I", "-S", _GUARD, *command),
             cwd=folder,
             env=dict(environment),
             stdin=subprocess.PIPE,  # never written; it ends when this process does
@@ -78,7 +83,7 @@ def run(
             process_group=0,
         )
     except OSError as error:
-        raise ToolFailed(f"{command[0]} cannot be started: {error.strerror}", tool=command[0]) from error
+        raise ToolFailed(f"no process can be started: {error.strerror}", tool=command[0]) from error
     watch = _Watch(process.pid, timeout_s)
     watch.start()
     try:

@@ -62,7 +62,7 @@ def test_a_killed_program_says_so(tmp_path: Path) -> None:
 
 
 def test_a_program_that_cannot_be_started_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ToolFailed, match="/no/such/tool cannot be started: No such file or directory"):
+    with pytest.raises(ToolFailed, match="/no/such/tool is not a program that can be started"):
         run(("/no/such/tool",), folder=tmp_path, environment={}, timeout_s=1)
 
 
