@@ -1,8 +1,8 @@
 """The unrolled engine: every weight is its own wiring, a new sample enters in every cycle.
 
-The adder graph is cut into combinational stages after ``cutoff`` adders in a row; da4ml writes each stage as Verilog, and
-the registers, the valid bits and the back-pressure between stages are ours. A smaller cutoff means more stages, a higher
-clock and more flip-flops.
+The adder graph is cut into combinational stages after ``cutoff`` adders in a row; da4ml writes each stage as Verilog,
+and the registers, the valid bits and the back-pressure between stages are ours. A smaller cutoff means more stages, a
+higher clock and more flip-flops.
 """
 # Ref: da4ml 0.6: a generated top has no enable, but its stages are combinational (model_inp -> model_out)
 # Amaranth reads annotations when a component's class is made, so they must not be postponed here.
@@ -101,7 +101,8 @@ def _extended(bits: Value, interval: Any, format: FixedPoint) -> Value:
     signed, _, fraction_bits = minimal_kif(interval)
     right = format.fraction_bits - int(fraction_bits)
     value = Cat(Const(0, right), bits)
-    missing = format.width - len(value)
+    # da4ml's interval may be wider than the values that it holds, never narrower
+    missing = max(format.width - len(value), 0)
     fill = value[-1].replicate(missing) if signed else Const(0, missing)
     return Cat(value, fill)[: format.width]
 

@@ -1,0 +1,21 @@
+"""Every test run has a home of its own; only the tools' compiled code is shared, because it takes a minute to make."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from gatesmith.tools import cache_path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    compiled = cache_path("yowasp")
+    home = tmp_path_factory.mktemp("home")
+    compiled.mkdir(parents=True, exist_ok=True)
+    (home / "cache").mkdir()
+    (home / "cache" / "yowasp").symlink_to(compiled)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GATESMITH_HOME", str(home))
+        yield
