@@ -77,7 +77,7 @@ def _regressor() -> tuple[Any, Any, Any]:
 
 def _digits() -> tuple[Any, Any, Any]:
     x, y = load_digits(return_X_y=True)
-    return MLPClassifier((16,), max_iter=300, random_state=0), x, y
+    return MLPClassifier((8,), max_iter=300, random_state=0), x, y
 
 
 TRAINED = {
