@@ -18,9 +18,10 @@ from types import MappingProxyType
 from gatesmith.errors import BuildError, ToolFailed
 from gatesmith.firmware import Design, Report
 from gatesmith.toolchain import cache as store
+from gatesmith.toolchain.picture import draw
 from gatesmith.toolchain.planning import BuildPlan, Command, checked_sources, simulation_passes
 from gatesmith.toolchain.process import Output, run
-from gatesmith.toolchain.report import does_not_fit, parse_report, slim_picture
+from gatesmith.toolchain.report import does_not_fit, parse_report
 from gatesmith.toolchain.warm import warm
 from gatesmith.tools import find_tool, tool_environment
 
@@ -82,7 +83,7 @@ class Products:
     toolchain : mapping of str to str
         Program to version.
     placed_svg : bytes
-        A picture of the placement, used sites only.
+        A picture of the placement with the critical path.
     cached : bool
         Nothing ran.
     """
@@ -201,7 +202,7 @@ def _place(plan: BuildPlan, netlist: Synthesis, progress: Progress | None, work:
         "simulation.v": netlist.verilog,
         "netlist.v": netlist.netlist,
         "report.json": json.dumps(parse_report(routed["report.json"].decode()).to_json()).encode(),
-        "placed.svg": slim_picture(routed["placed.svg"]),
+        "placed.svg": draw(routed["routed.json"], routed["report.json"], top=plan.top),
         "stages.json": _dump({**netlist.stages, "routing": routing, "packing": packing}),
     }
 

@@ -28,6 +28,7 @@ class Flow:
         Text that binds ``clk``, ``rx`` and ``tx`` to the board's pins, and the name of its file.
     router, router_options
         nextpnr of this family and what it needs beside the options that all have; ``{board...}`` is filled in.
+        All write ``routed.json``.
     packer, packer_options, bitstream
         The packer, its arguments and the file that it writes.
     """
@@ -118,7 +119,7 @@ FLOWS: Mapping[Family, Flow] = MappingProxyType(
             constraints=_gowin_constraints,
             constraints_file="pins.cst",
             router="nextpnr-himbaechel-gowin",
-            router_options="--device {board.part} --vopt family={board.device} --vopt cst=pins.cst --write routed.json",
+            router_options="--device {board.part} --vopt family={board.device} --vopt cst=pins.cst",
             packer="gowin_pack",
             packer_options="-d {board.device} -o top.fs routed.json",
             bitstream="top.fs",

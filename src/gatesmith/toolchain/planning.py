@@ -109,7 +109,7 @@ def plan(design: Design, board: Board, *, seed: int = 1) -> BuildPlan:
     programs = ("pyosys", flow.router, flow.packer)
     common = (
         *("--json", "netlist.json", "--seed", str(seed), "--freq", f"{design.clock_hz / 1e6:.6f}"),
-        *("--timing-allow-fail", "--report", "report.json", "--placed-svg", "placed.svg"),
+        *("--timing-allow-fail", "--report", "report.json", "--write", "routed.json"),
     )
     return BuildPlan(
         top=top,
@@ -127,7 +127,7 @@ def plan(design: Design, board: Board, *, seed: int = 1) -> BuildPlan:
             stage="routing",
             tool=flow.router,
             arguments=(*common, *flow.router_arguments(board)),
-            produces=("report.json", "placed.svg"),
+            produces=("report.json", "routed.json"),
             timeout_s=_ROUTING_TIMEOUT_S,
         ),
         packing=Command(

@@ -1,7 +1,6 @@
 """nextpnr's words turned into facts: utilization, fmax, the critical path, the reason why a design does not fit.
 
-Only what is the same on every machine is kept: no path, no time. The placement picture loses the empty sites, which
-are nine tenths of it.
+Only what is the same on every machine is kept: no path, no time.
 
 # Ref: nextpnr common/kernel/report.cc: --report writes critical_paths, fmax (achieved), utilization (used, available).
 """
@@ -16,14 +15,12 @@ from typing import Any
 from gatesmith.errors import DesignDoesNotFit
 from gatesmith.firmware import Report, Utilization
 
-__all__ = ["does_not_fit", "parse_report", "slim_picture"]
+__all__ = ["does_not_fit", "parse_report", "slowest_path"]
 
 _USED = re.compile(r"Info:\s+(\w+):\s+(\d+)/\s*(\d+)\s+\d+%$")
 _NO_PLACE = re.compile(
     r"unable to place|no bels remaining|failed to expand region|unable to find legal placement|failed to place", re.I
 )
-_EMPTY_SITE = 'fill="none"/>'
-_LONG_NUMBER = re.compile(r"(\d+\.\d)\d+")
 
 
 def parse_report(text: str) -> Report:
@@ -59,18 +56,16 @@ def does_not_fit(lines: Iterable[str], part: str) -> DesignDoesNotFit | None:
     )
 
 
-def slim_picture(svg: bytes) -> bytes:
-    """The picture of a placement without the empty sites, one decimal to a coordinate."""
-    lines = svg.decode().splitlines()
-    kept = [_LONG_NUMBER.sub(r"\1", line) for line in lines if not line.endswith(_EMPTY_SITE)]
-    return ("\n".join(kept) + "\n").encode()
+def slowest_path(paths: list[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The longest path between registers; None when there is none."""
+    clocked = [path for path in paths if "<async>" not in (path["from"], path["to"])]
+    return max(clocked, key=_length_ns, default=None)
 
 
 def _critical_path(paths: list[Mapping[str, Any]]) -> tuple[str, ...]:
-    clocked = [path for path in paths if "<async>" not in (path["from"], path["to"])]
-    if not clocked:
+    slowest = slowest_path(paths)
+    if slowest is None:
         return ()
-    slowest = max(clocked, key=_length_ns)
     hops = [f"{hop['delay']:.2f} ns {hop['type']} {_place(hop)}" for hop in slowest["path"]]
     return (f"{_length_ns(slowest):.2f} ns in all", *hops)
 

@@ -9,7 +9,7 @@ import pytest
 
 from gatesmith.errors import DesignDoesNotFit
 from gatesmith.firmware import Report, Utilization
-from gatesmith.toolchain.report import does_not_fit, parse_report, slim_picture
+from gatesmith.toolchain.report import does_not_fit, parse_report
 
 
 def _hop(delay: float, kind: str, cell: str, **more: Any) -> dict[str, Any]:
@@ -111,15 +111,3 @@ def test_another_failure_is_not_taken_for_a_full_part() -> None:
     lines = [*TABLE.format(lc=100, ram=2).splitlines(), "ERROR: Failed to route net"]
     assert does_not_fit(lines, "part") is None
     assert does_not_fit(["ERROR: Unable to place cell"], "part") is None
-
-
-def test_a_picture_loses_its_empty_sites_only() -> None:
-    svg = (
-        b'<svg viewBox="0 0 1349.166504 1643.375000">\n'
-        b'<rect x="67.500000" y="2.500000" width="12.500000" stroke="#808080" fill="none"/>\n'
-        b'<rect x="81.512345" y="2.500000" width="5.000001" stroke="#FF3030" fill="#FF8080"/>\n</svg>\n'
-    )
-    assert slim_picture(svg) == (
-        b'<svg viewBox="0 0 1349.1 1643.3">\n'
-        b'<rect x="81.5" y="2.5" width="5.0" stroke="#FF3030" fill="#FF8080"/>\n</svg>\n'
-    )
