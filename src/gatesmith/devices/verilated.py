@@ -34,8 +34,11 @@ __all__ = ["EmulatedBoard", "EmulatedTransport", "compile_board"]
 _VERILATE = (
     *("--cc", "--top-module", "top", "--prefix", "Vtop", "-O3", "--no-timing", "--no-assert"),
     *("--x-assign", "fast", "--x-initial", "fast", "-Wno-fatal", "-Wno-lint", "-Wno-style", "--quiet"),
+    *("--output-split-cfuncs", "200"),  # g++ needs more than linear time for long functions
 )
-_COMPILE = ("-std=c++17", "-O2", "-fPIC", "-fvisibility=hidden", "-w")
+_SMALL, _LARGE = "-O2", "-O1"
+_LARGE_BYTES = 300_000  # of Verilog; beyond it -O2 takes twice as long to compile and gains nothing
+_COMPILE = ("-std=c++17", "-fPIC", "-fvisibility=hidden", "-w")
 _LINK = ("-shared", "-Wl,-Bsymbolic", "-pthread")
 _RUNTIME = ("verilated.cpp", "verilated_threads.cpp")
 _PREVIOUS_CLOCK = "__Vtrigprevexpr___TOP__clk__0"
@@ -162,7 +165,7 @@ def _board_source() -> bytes:
 
 def _identity() -> bytes:
     tools = (find_tool("verilator").identity, find_tool("g++").identity)
-    return "\n".join((*tools, *_VERILATE, *_COMPILE, *_LINK)).encode()
+    return "\n".join((*tools, *_VERILATE, _SMALL, _LARGE, *_COMPILE, *_LINK)).encode()
 
 
 def _digest(*parts: bytes) -> str:
@@ -182,7 +185,8 @@ def _build(verilog: bytes, target: Path) -> None:
         model = sorted((work / "model").glob("*.cpp"))
         parts = ["board.cpp", *(f"model/{path.name}" for path in model)]
         (work / "all.cpp").write_text("".join(f'#include "{part}"\n' for part in parts))
-        options = [*_COMPILE, *_LINK, *_clock(work / "model", verilog), "-Imodel", *_includes()]
+        level = _SMALL if len(verilog) < _LARGE_BYTES else _LARGE
+        options = [level, *_COMPILE, *_LINK, *_clock(work / "model", verilog), "-Imodel", *_includes()]
         _run("g++", [*find_tool("g++").command, *options, "all.cpp", *map(str, runtime), "-o", "board.so"], work)
         _keep(work / "board.so", target)
 
@@ -201,7 +205,16 @@ def _runtime(folder: Path) -> list[Path]:
             if not target.is_file():
                 with tempfile.TemporaryDirectory(dir=folder) as name:
                     path = _root() / "include" / source
-                    command = [*find_tool("g++").command, *_COMPILE, *_includes(), "-c", str(path), "-o", "runtime.o"]
+                    command = [
+                        *find_tool("g++").command,
+                        _SMALL,
+                        *_COMPILE,
+                        *_includes(),
+                        "-c",
+                        str(path),
+                        "-o",
+                        "runtime.o",
+                    ]
                     _run("g++", command, Path(name))
                     _keep(Path(name) / "runtime.o", target)
     return objects
