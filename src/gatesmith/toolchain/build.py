@@ -202,7 +202,7 @@ def _place(plan: BuildPlan, netlist: Synthesis, progress: Progress | None, work:
         "simulation.v": netlist.verilog,
         "netlist.v": netlist.netlist,
         "report.json": json.dumps(parse_report(routed["report.json"].decode()).to_json()).encode(),
-        "placed.svg": draw(routed["routed.json"], routed["report.json"], top=plan.top),
+        "placed.svg": draw(routed["routed.json"], routed["report.json"]),
         "stages.json": _dump({**netlist.stages, "routing": routing, "packing": packing}),
     }
 

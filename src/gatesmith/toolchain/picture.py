@@ -32,19 +32,17 @@ _KINDS = (
 )
 
 
-def draw(routed: bytes, report: bytes, *, top: str) -> bytes:
+def draw(routed: bytes, report: bytes) -> bytes:
     """SVG of a placement.
 
     Parameters
     ----------
     routed, report : bytes
-        What nextpnr wrote.
-    top : str
-        Name of the top module.
+        What nextpnr wrote; the design is its only module.
     """
-    cells = json.loads(routed)["modules"][top]["cells"].values()
+    (module,) = json.loads(routed)["modules"].values()
     tiles: dict[tuple[int, int], Counter[str]] = {}
-    for cell in cells:
+    for cell in module["cells"].values():
         site = _SITE.match(cell["attributes"].get("NEXTPNR_BEL", ""))
         if site:
             place = (int(site[1]), int(site[2]))

@@ -22,7 +22,7 @@ def _draw(sites: list[tuple[str, str]], path: list[list[int]]) -> ET.Element:
         "critical_paths": [{"from": "posedge clk", "to": "posedge clk", "path": hops}] if hops else []
     }
     routed = {"modules": {"top": {"cells": cells}}}
-    return ET.fromstring(draw(json.dumps(routed).encode(), json.dumps(report).encode(), top="top"))
+    return ET.fromstring(draw(json.dumps(routed).encode(), json.dumps(report).encode()))
 
 
 def _squares(picture: ET.Element) -> dict[tuple[int, int], dict[str, str]]:
