@@ -1,4 +1,4 @@
-"""From model file to proved firmware, cold caches for the build and warm tools: seconds by stage, size, clock, accuracy.
+"""From model file to proved firmware, caches of builds cold and tools warm: seconds by stage, size, clock, accuracy.
 
 Iris 4-8-3 for the iCEBreaker, and digits 64-16-10 (8 bits, unrolled) for the ULX3S-85F; then the same iris build once
 more, unchanged.

@@ -1,6 +1,6 @@
 """Every test model on every family, 10,000 random vectors and all corners: integers that differ from the reference.
 
-Compares the reference with da4ml's emulator of the adder graph and with the complete top under Verilator, over the wire.
+Compares the reference with da4ml's emulator of the adder graph and with the complete top under Verilator, on the wire.
 """
 
 from __future__ import annotations

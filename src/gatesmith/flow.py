@@ -56,6 +56,9 @@ CUTOFFS = (4, 3, 2, 1)
 
 SEEDS_AT_LAST = 3
 
+MIN_DIVISOR = 4
+"""Clock cycles that a bit on the link takes at least; see docs/protocol.md."""
+
 LEVEL_NS = {"ice40": 9.0, "ecp5": 2.6, "gowin": 2.6, "gatemate": 5.0}
 """What one adder level costs on a path, placed and routed; only where the search starts depends on it."""
 
@@ -186,7 +189,7 @@ class _Order:
     @property
     def link(self) -> Link:
         clock_hz = self.clock_hz or self.board.clock_hz
-        return Link(divisor=max(4, round(clock_hz / self.board.baud)), clock_hz=clock_hz)
+        return Link(divisor=max(MIN_DIVISOR, round(clock_hz / self.board.baud)), clock_hz=clock_hz)
 
     def find(self) -> Firmware | None:
         """The same build done before, with the same tools, by content."""
@@ -218,6 +221,7 @@ class _Order:
         from gatesmith.frontends import model_digest, read_model
         from gatesmith.quantize import load_calibration, quantize
 
+        _tools(self.board)  # a missing one is told before the work, not after it
         with clock.stage("read"):
             graph = read_model(self.model, name=self.name, trust_pickle=self.trust_pickle)
             data = load_calibration(self.calibration) if isinstance(self.calibration, Path) else self.calibration
@@ -253,7 +257,11 @@ class _Order:
         if self.key is not None:
             Store(cache_path("firmware")).save(f"build:{self.key}", [firmware], merge=False)
         return Build(
-            firmware=firmware, cached=False, seconds=clock.seconds, peak_memory_bytes=clock.peaks, tries=tuple(tries)
+            firmware=firmware,
+            cached=products.cached,
+            seconds=clock.seconds,
+            peak_memory_bytes=clock.peaks,
+            tries=tuple(tries),
         )
 
 
@@ -261,7 +269,7 @@ def _tools(board: Board) -> list[str]:
     from gatesmith.toolchain.flows import FLOWS
 
     flow = FLOWS[board.family]
-    return [find_tool(name).identity for name in ("pyosys", flow.router, flow.packer)]
+    return [find_tool(name).identity for name in ("pyosys", flow.router, flow.packer, "verilator", "g++")]
 
 
 class _Placement:
