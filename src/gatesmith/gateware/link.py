@@ -10,7 +10,6 @@ from amaranth.hdl import Elaboratable, Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from gatesmith.errors import DesignDoesNotFit
 from gatesmith.firmware import Link
 from gatesmith.gateware.buffer import ReceiveBuffer
 from gatesmith.gateware.core import Core
@@ -18,7 +17,7 @@ from gatesmith.gateware.frame import BUFFER_BYTES, Operation, gap_limit_cycles, 
 from gatesmith.gateware.reply import Reply
 from gatesmith.gateware.request import Request
 from gatesmith.gateware.tally import Tally
-from gatesmith.gateware.uart import MIN_DIVISOR, Receiver, Transmitter
+from gatesmith.gateware.uart import Receiver, Transmitter
 
 __all__ = ["UartLink"]
 
@@ -34,12 +33,6 @@ class UartLink(wiring.Component):
     """
 
     def __init__(self, core: Core, *, link: Link, build_id: str) -> None:
-        if link.divisor < MIN_DIVISOR:
-            raise DesignDoesNotFit(
-                f"a bit on the line is {link.divisor} clock cycles, {MIN_DIVISOR} are needed; use a lower baud rate",
-                divisor=link.divisor,
-                needed=MIN_DIVISOR,
-            )
         self._core = core
         self._link = link
         self._build_id = build_id

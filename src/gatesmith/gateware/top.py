@@ -15,10 +15,11 @@ from amaranth.lib import cdc, wiring
 from amaranth.lib.wiring import In, Out
 
 from gatesmith.contract import Contract
-from gatesmith.errors import UnsupportedOperation
+from gatesmith.errors import DesignDoesNotFit, UnsupportedOperation
 from gatesmith.firmware import Design, Link
 from gatesmith.gateware.core import Core
 from gatesmith.gateware.link import UartLink
+from gatesmith.gateware.uart import MIN_DIVISOR
 
 __all__ = ["Top", "compose"]
 
@@ -68,6 +69,12 @@ def compose(core: Core, *, contract: Contract, link: Link, build_id: str) -> Des
             f"core takes {widths[0]} bits and gives {widths[1]}, "
             f"the contract has {contract.input_bits} and {contract.output_bits}",
             core_bits=str(widths),
+        )
+    if link.divisor < MIN_DIVISOR:
+        raise DesignDoesNotFit(
+            f"a bit on the line is {link.divisor} clock cycles, {MIN_DIVISOR} are needed; use a lower baud rate",
+            divisor=link.divisor,
+            needed=MIN_DIVISOR,
         )
     text = rtlil.convert(Top(core, link=link, build_id=build_id), name="top", emit_src=False)
     return Design(
