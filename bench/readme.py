@@ -1,0 +1,82 @@
+"""Writes the README's figures: the demo's own output, and a table from ``results/``. ``--check`` only compares."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+README = HERE.parent / "README.md"
+
+
+def result(name: str) -> dict[str, Any]:
+    """What a benchmark printed last."""
+    data: dict[str, Any] = json.loads((HERE / "results" / f"{name}.json").read_text())
+    return data
+
+
+def figures() -> str:
+    """The table."""
+    iris, digits = result("build_time")["result"]["cases"]
+    serving, exact = result("emulated_serving")["result"], result("exactness")["result"]["rows"]
+    reference, rest, start = (result(name)["result"] for name in ("reference_speed", "serve_rest", "startup"))
+    machine = result("build_time")["machine"]
+    rows = [
+        ("iris 4-8-3 to a proved iCEBreaker firmware", f"{iris['seconds_total']:.0f} s"),
+        ("the same build again, unchanged", f"{1000 * iris['seconds_unchanged']:.0f} ms"),
+        ("digits 64-16-10 to a proved ULX3S-85F firmware", f"{digits['seconds_total']:.0f} s"),
+        ("accuracy, float and from the board: iris", _accuracy(iris)),
+        ("accuracy, float and from the board: digits", _accuracy(digits)),
+        ("samples compared over the wire, integers that differ", _compared(exact)),
+        ("reference, 16-64-32-32-5, one core", f"{reference['samples_per_second']:,.0f} samples/s"),
+        ("emulated iCEBreaker, device alone, batch 256", f"{serving['samples_per_second_device']:,} samples/s"),
+        ("the same behind the REST server", f"{serving['samples_per_second_rest']:,} samples/s"),
+        ("loading a firmware seen before", f"{1000 * serving['seconds_to_load_seen_firmware']:.0f} ms"),
+        ("REST door, 16 floats, 32 clients, null device", _rest(rest)),
+        ("`gatesmith --help`", f"{1000 * start['help_seconds']:.0f} ms"),
+    ]
+    lines = ["| what | measured |", "|---|---|", *(f"| {what} | {value} |" for what, value in rows)]
+    return "\n".join([*lines, "", f"{machine['cpu']}, {machine['cores']} cores, Python {machine['python']}."])
+
+
+def _accuracy(case: dict[str, Any]) -> str:
+    return f"{100 * case['float_accuracy']:.1f} %, {100 * case['board_accuracy']:.1f} %"
+
+
+def _compared(rows: list[dict[str, Any]]) -> str:
+    differ = sum(row["differ_rtl_over_the_wire"] + row["differ_adder_graph"] for row in rows)
+    return f"{sum(row['samples'] for row in rows):,}, {differ}"
+
+
+def _rest(rest: dict[str, Any]) -> str:
+    case = next(row for row in rest["results"] if (row["door"], row["clients"]) == ("v2", 32))
+    return f"{case['requests_per_s']:,} requests/s"
+
+
+def demo() -> str:
+    """The demo's output, as it prints it."""
+    done = subprocess.run([sys.executable, "-m", "gatesmith", "demo"], capture_output=True, text=True, check=True)
+    return "```\n" + "\n".join(line.rstrip() for line in done.stdout.splitlines()) + "\n```"
+
+
+def put(text: str, name: str, content: str) -> str:
+    """The text with what lies between two markers replaced."""
+    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+    head, _, rest = text.partition(begin)
+    return f"{head}{begin}\n{content}\n{end}{rest.partition(end)[2]}"
+
+
+def main() -> None:
+    """Write, or compare."""
+    text = README.read_text()
+    new = put(text, "figures", figures())
+    if "--check" in sys.argv:
+        sys.exit("README's figures are not those of bench/results" if new != text else 0)
+    README.write_text(put(new, "demo", demo()))
+
+
+if __name__ == "__main__":
+    main()
