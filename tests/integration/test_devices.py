@@ -1,5 +1,5 @@
-"""What every device keeps, whatever it is made of: the double, an emulated board, a serial port."""
 # amaranth: UnusedElaboratable=no
+"""What every device keeps, whatever it is made of: the double, an emulated board, a serial port."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""The whole top at its pins: frames written by hand from ``docs/protocol.md``, run under Verilator."""
 # amaranth: UnusedElaboratable=no
+"""The whole top at its pins: frames written by hand from ``docs/protocol.md``, run under Verilator."""
 
 from __future__ import annotations
 
