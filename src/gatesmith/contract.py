@@ -236,7 +236,7 @@ def unpack(payload: Payload, parts: list[tuple[int, FixedPoint]]) -> list[NDArra
 def _to_bits(integers: NDArray[np.int64], width: int) -> Payload:
     octets = np.ascontiguousarray(integers, dtype="<i8").view(np.uint8).reshape(*integers.shape, 8)
     used = np.unpackbits(octets[..., : -(-width // 8)], axis=-1, bitorder="little")[..., :width]
-    return used.reshape(len(integers), -1)
+    return used.reshape(len(integers), integers.shape[1] * width)
 
 
 def _from_bits(bits: Payload, format: FixedPoint) -> NDArray[np.int64]:

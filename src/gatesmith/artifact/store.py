@@ -242,5 +242,8 @@ def _choose(reference: str, manifests: Sequence[Descriptor], board: str | None) 
         return matching[0]
     there = f"it holds firmware for {', '.join(boards) or 'no board'}"
     if board is None and boards:
-        raise ArtifactNotFound(f"{reference} leaves the board open: {there}; name one of them", boards=boards)
+        raise ArtifactNotFound(
+            f"{reference} holds firmware for {len(boards)} boards: {', '.join(boards)}; choose one with --board",
+            boards=boards,
+        )
     raise ArtifactNotFound(f"{reference} has no firmware for board {board}: {there}", board=board, boards=boards)

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import math
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from gatesmith.cli.output import JsonFlag, emit, progress_bar, table, verb
+from gatesmith.cli.output import JsonFlag, emit, table, verb
+from gatesmith.cli.progress import progress_bar
+from gatesmith.cli.targets import check_out, check_writable, new_folder
 
 __all__ = ["build", "summary"]
+
+LOWEST_MHZ, HIGHEST_MHZ = 0.001, 2000.0
 
 
 @verb
 def build(
-    model: Annotated[Path, typer.Argument(help="Model file: .onnx, .skops")],
+    model: Annotated[Path, typer.Argument(help="Model file: .onnx, .skops, or a pickle")],
     board: Annotated[str, typer.Option(help="Board to build for; see 'gatesmith boards'.")],
     calibration: Annotated[Path | None, typer.Option(help="Data like the model's inputs: .npz, .npy or .csv")] = None,
-    precision: Annotated[int, typer.Option(help="Bits of weights and activations.")] = 8,
+    precision: Annotated[int, typer.Option(help="Bits of weights and activations, 2 to 16.")] = 8,
     engine: Annotated[str, typer.Option(help="auto or unrolled")] = "auto",
     clock_mhz: Annotated[float | None, typer.Option(help="Clock of the gateware; the board's own without.")] = None,
-    seed: Annotated[int, typer.Option(help="Start of the placer's random numbers.")] = 1,
+    seed: Annotated[int, typer.Option(help="Start of the placer's random numbers.", min=1, max=2**31 - 8)] = 1,
     tag: Annotated[
-        str | None, typer.Option(help="Store the firmware under this reference; others' boards stay.")
+        str | None, typer.Option(help="Store it under this reference, beside the firmware for other boards.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Write the firmware to this folder, as an OCI layout.")] = None,
     trust_pickle: Annotated[bool, typer.Option("--trust-pickle", help="Read a pickle: this runs its code.")] = False,
@@ -30,11 +36,16 @@ def build(
 ) -> None:
     """Build firmware for a board and prove it against the reference."""
     from gatesmith.artifact.manifest import firmware_digest
-    from gatesmith.artifact.reference import Reference
     from gatesmith.artifact.store import Store
     from gatesmith.flow import build_firmware
+    from gatesmith.tools import home_path
 
-    reference = str(Reference.parse(tag)) if tag else None  # a bad tag is refused before the work
+    # What would stop the end of the work is told before its beginning.
+    reference = _taggable(tag) if tag is not None else None
+    folder_reference = f"{re.sub(r'[^a-z0-9]+', '-', model.stem.lower()).strip('-') or 'model'}:latest"
+    check_writable(home_path())
+    if out is not None:
+        check_out(out, folder_reference)
     with progress_bar(as_json=as_json) as progress:
         result = build_firmware(
             model,
@@ -42,17 +53,39 @@ def build(
             calibration=calibration,
             precision=precision,
             engine=engine,
-            clock_hz=round(clock_mhz * 1e6) if clock_mhz is not None else None,
+            clock_hz=_hertz(clock_mhz),
             seed=seed,
             trust_pickle=trust_pickle,
             progress=progress,
         )
     if out is not None:
-        Store(out).save(f"{result.firmware.name}:latest", [result.firmware], merge=False)
+        with new_folder(out):
+            Store(out).save(folder_reference, [result.firmware], merge=False)
     if reference is not None:
         Store().save(reference, [result.firmware])
     data = {"reference": reference, "digest": firmware_digest(result.firmware), **result.to_json()}
     emit(data, lambda: summary(data), as_json=as_json)
+
+
+def _taggable(tag: str) -> str:
+    from gatesmith.artifact.reference import Reference
+    from gatesmith.errors import ManifestInvalid
+
+    reference = Reference.parse(tag)
+    if reference.digest:
+        raise ManifestInvalid(f"--tag {tag} names content by digest; give a name and a tag", reference=tag)
+    return str(reference)
+
+
+def _hertz(clock_mhz: float | None) -> int | None:
+    from gatesmith.errors import BuildError
+
+    if clock_mhz is None:
+        return None
+    # beyond this no part of any family can be clocked; the board says what it can make
+    if not (math.isfinite(clock_mhz) and LOWEST_MHZ <= clock_mhz <= HIGHEST_MHZ):
+        raise BuildError(f"--clock-mhz is {clock_mhz:g}, {LOWEST_MHZ:g} to {HIGHEST_MHZ:g} are possible")
+    return round(clock_mhz * 1e6)
 
 
 def summary(data: dict[str, Any]) -> None:

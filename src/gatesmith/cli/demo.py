@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gatesmith.cli.output import JsonFlag, emit, progress_bar, table, verb
+from gatesmith.cli.output import JsonFlag, emit, table, verb
+from gatesmith.cli.progress import progress_bar
 
 if TYPE_CHECKING:
     from gatesmith.flow import Build

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from gatesmith.cli.output import JsonFlag, emit, progress_bar, table, verb
+from gatesmith.cli.output import JsonFlag, emit, table, verb
+from gatesmith.cli.progress import progress_bar
 
 __all__ = ["doctor"]
 

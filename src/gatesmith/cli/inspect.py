@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from gatesmith.cli.output import JsonFlag, emit, named, table, verb
+from gatesmith.cli.output import JsonFlag, emit, table, verb
+from gatesmith.cli.targets import named
 
 __all__ = ["inspect"]
 

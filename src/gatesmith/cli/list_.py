@@ -18,4 +18,8 @@ def list_(as_json: JsonFlag = False) -> None:
         for e in entries
     ]
     rows = [[e.reference, e.digest[:19], ", ".join(e.boards) or e.problem, f"{e.size_bytes:,}"] for e in entries]
-    emit(data, lambda: table("", ["reference", "digest", "boards", "bytes"], rows), as_json=as_json)
+    emit(
+        data,
+        lambda: table("", ["reference", "digest", "boards", "bytes"], rows) if rows else print("the store is empty"),
+        as_json=as_json,
+    )

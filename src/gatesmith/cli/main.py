@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
 
@@ -21,13 +23,13 @@ from gatesmith.cli import (
     serve,
     verify,
 )
+from gatesmith.cli.output import FAILED, silence_stdout, usage_error
 
 __all__ = ["app", "main"]
 
 app = typer.Typer(
     name="gatesmith",
     help="Deploy a trained model on an FPGA: build firmware with open tools, store it, serve it.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -50,7 +52,31 @@ VERBS: dict[str, Callable[..., None]] = {
 for verb, function in VERBS.items():
     app.command(verb)(function)
 
+# Typer carries its own click since 0.26 and exports few of its exceptions; this is the one above the exported one.
+_WrongUsage: Any = typer.BadParameter.mro()[1]
+
+
+@app.callback(invoke_without_command=True)
+def _top(
+    context: typer.Context, version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False
+) -> None:
+    if version:
+        from importlib.metadata import version as version_of
+
+        print(f"gatesmith {version_of('gatesmith')}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
 
 def main() -> None:
     """Entry point of the ``gatesmith`` program."""
-    app()
+    try:
+        status = app(standalone_mode=False)
+        sys.stdout.flush()
+    except _WrongUsage as error:
+        usage_error(error.format_message())
+    except BrokenPipeError:
+        silence_stdout()
+        status = FAILED
+    sys.exit(status or 0)

@@ -10,23 +10,23 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable
 from types import FrameType
-from typing import Annotated, Any, ParamSpec
+from typing import Annotated, Any, NoReturn, ParamSpec
 
 import typer
 
 from gatesmith.errors import GatesmithError
 
-__all__ = ["JsonFlag", "emit", "named", "progress_bar", "table", "verb"]
+__all__ = ["FAILED", "JsonFlag", "emit", "silence_stdout", "table", "usage_error", "verb"]
 
 P = ParamSpec("P")
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
-FAILED, INTERRUPTED = 1, 130
+FAILED, MISUSED, INTERRUPTED = 1, 2, 130
+
+PIPE_WIDTH = 160
 
 
 def verb(function: Callable[P, None]) -> Callable[P, None]:
@@ -39,30 +39,39 @@ def verb(function: Callable[P, None]) -> Callable[P, None]:
             function(*args, **kwargs)
             sys.stdout.flush()
         except GatesmithError as error:
-            _fail(error, as_json=bool(kwargs.get("as_json")))
+            _fail(type(error).__name__, str(error), error.facts, as_json=bool(kwargs.get("as_json")))
+            raise typer.Exit(FAILED) from None
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             raise typer.Exit(INTERRUPTED) from None
-        except BrokenPipeError:
-            # the reader of stdout went away; nothing is left to say to it
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit(FAILED) from None
 
     return wrapped
+
+
+def usage_error(message: str) -> NoReturn:
+    """End with the code of a wrong command line; nothing was parsed, so ``--json`` is looked for by hand."""
+    verb_name = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
+    of_verb = f" {verb_name}" if verb_name.isidentifier() and not message.startswith("No such command") else ""
+    text = f"{message.rstrip('.')}; see 'gatesmith{of_verb} --help'"
+    _fail("UsageError", text, {}, as_json="--json" in sys.argv)
+    sys.exit(MISUSED)
+
+
+def silence_stdout() -> None:
+    """The reader of stdout went away; nothing is left to say to it, not even when Python ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _fail(error: GatesmithError, *, as_json: bool) -> None:
-    message = " ".join(str(error).split())
+def _fail(kind: str, message: str, facts: dict[str, Any], *, as_json: bool) -> None:
+    line = " ".join(message.split())
     if as_json:
-        facts = {"type": type(error).__name__, "message": message, **error.facts}
-        print(json.dumps({"error": facts}))
+        print(json.dumps({"error": {**facts, "type": kind, "message": line}}), flush=True)
     else:
-        print(f"error: {message}", file=sys.stderr)
-    raise typer.Exit(FAILED)
+        print(f"error: {line}", file=sys.stderr)
 
 
 def emit(data: Any, render: Callable[[], None], *, as_json: bool) -> None:
@@ -74,66 +83,26 @@ def emit(data: Any, render: Callable[[], None], *, as_json: bool) -> None:
 
 
 def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
-    """Print a table on stdout."""
+    """Print a table on stdout; without column names it has no head."""
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
-    result = Table(title=title or None, title_justify="left")
+    result = Table(
+        title=title or None,
+        title_justify="left",
+        title_style="bold",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        show_header=any(columns),
+        show_edge=False,
+    )
     for column in columns:
         result.add_column(column, overflow="fold")
     for row in rows:
         result.add_row(*row)
     # a pipe has no width: do not fold there
-    console = Console() if sys.stdout.isatty() else Console(width=160)
-    console.print(result)
-
-
-@contextmanager
-def progress_bar(*, as_json: bool) -> Iterator[Callable[[str, float], None]]:
-    """A progress bar on stderr when that is a terminal, a line for each stage otherwise, nothing with ``--json``."""
-    if as_json:
-        yield lambda _stage, _done: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield _line_for_each_stage()
-        return
-    with Progress(
-        TextColumn("{task.description:<12}"), BarColumn(), TimeElapsedColumn(), console=console, transient=True
-    ) as bar:
-        task = bar.add_task("", total=1.0)
-        yield lambda stage, done: bar.update(task, description=stage, completed=done)
-
-
-def _line_for_each_stage() -> Callable[[str, float], None]:
-    seen: list[str] = []
-
-    def tell(stage: str, _done: float) -> None:
-        if not seen or seen[-1] != stage:
-            seen.append(stage)
-            print(f"{stage} ...", file=sys.stderr, flush=True)
-
-    return tell
-
-
-def named(target: str) -> tuple[Any, str]:
-    """The store and the reference that a user's REF or DIR stands for.
-
-    Raises
-    ------
-    ArtifactNotFound
-        When a folder holds no artifact, or several.
-    """
-    from gatesmith.artifact.store import Store
-    from gatesmith.errors import ArtifactNotFound
-
-    if not Path(target).is_dir():
-        return Store(), target
-    store = Store(Path(target))
-    found = [entry.reference for entry in store.list()]
-    if len(found) != 1:
-        raise ArtifactNotFound(f"folder {target!r} holds {len(found)} artifacts, one is needed", path=target)
-    return store, found[0]
+    console = Console(highlight=False) if sys.stdout.isatty() else Console(width=PIPE_WIDTH)
+    with console.capture() as capture:
+        console.print(result)
+    print("\n".join(line.rstrip() for line in capture.get().splitlines()))

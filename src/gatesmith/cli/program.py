@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from gatesmith.cli.output import JsonFlag, emit, named, verb
+from gatesmith.cli.output import JsonFlag, emit, verb
+from gatesmith.cli.targets import named
 
 __all__ = ["program"]
 

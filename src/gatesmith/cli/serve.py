@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from gatesmith.cli.output import JsonFlag, named, verb
+from gatesmith.cli.output import JsonFlag, verb
+from gatesmith.cli.targets import named
 
 __all__ = ["serve"]
 
