@@ -142,6 +142,8 @@ def build_firmware(
     """
     if engine not in ENGINES:
         raise BuildError(f"engine {engine!r} does not exist; engines are {', '.join(ENGINES)}")
+    if clock_hz is not None and clock_hz <= 0:
+        raise BuildError(f"clock is {clock_hz} Hz, a positive number is needed", clock_hz=clock_hz)
     order = _Order(model, find_board(board), calibration, precision, clock_hz, seed, name, trust_pickle)
     clock = _Clock(progress)
     with clock.stage("lookup"):
@@ -316,10 +318,10 @@ class _Placement:
 
     def _missed(self) -> TimingNotMet:
         best = max(one["fmax_hz"] for one in self.tries)
-        tried = ", ".join(f"{one['cutoff']:g}: {one['fmax_hz'] / 1e6:.1f}" for one in self.tries)
+        tried = ", ".join(f"{one['cutoff']:g}/{one['seed']:g}: {one['fmax_hz'] / 1e6:.1f}" for one in self.tries)
         return TimingNotMet(
             f"design reaches {best / 1e6:.1f} MHz on {self.board.name}, {self.link.clock_hz / 1e6:.1f} MHz are needed "
-            f"(MHz by cut-off: {tried}); try a lower --clock-mhz or --precision 6",
+            f"(MHz by cut-off/seed: {tried}); try a lower --clock-mhz or --precision 6",
             fmax_hz=best,
             clock_hz=self.link.clock_hz,
         )
