@@ -7,12 +7,12 @@ import shutil
 
 import pytest
 
-from gatesmith.boards import Family
+from gatesmith.boards import Family, find_board
 from gatesmith.errors import ToolNotFound
 from gatesmith.toolchain.flows import FLOWS
 from gatesmith.tools import find_tool
 
-__all__ = ["require", "require_family"]
+__all__ = ["require", "require_build", "require_family"]
 
 
 def require(tool: str) -> None:
@@ -34,3 +34,11 @@ def require_family(family: Family) -> None:
     """The same for all tools that build for one family."""
     for tool in ("pyosys", FLOWS[family].router, FLOWS[family].packer):
         require(tool)
+
+
+def require_build(*boards: str) -> None:
+    """The same for all that whole builds for these boards need, with their proof on an emulated one."""
+    for tool in ("verilator", "g++"):
+        require(tool)
+    for board in boards:
+        require_family(find_board(board).family)

@@ -99,12 +99,20 @@ def summary(data: dict[str, Any]) -> None:
         ["digest", data["digest"]],
         ["bitstream", f"{data['bitstream_bytes']:,} bytes"],
         ["clock, fmax", f"{data['clock_hz'] / 1e6:.3f} MHz, {data['fmax_hz'] / 1e6:.1f} MHz"],
-        ["latency", f"{data['latency_cycles']} cycles, {latency_ns:.0f} ns"],
-        ["initiation interval", f"{data['initiation_interval_cycles']} cycles"],
+        ["latency", f"{_cycles(data['latency_cycles'])}, {latency_ns:.0f} ns"],
+        ["initiation interval", _cycles(data["initiation_interval_cycles"])],
         ["utilization", ", ".join(f"{name} {u['used']}/{u['available']}" for name, u in used.items())],
         ["agreement with the float model", agreement],
         ["largest output error", f"{data['max_abs_error']:.4g}"],
         ["proved exact", ", ".join(data["verified"])],
-        ["seconds", "cached" if data["cached"] else ", ".join(f"{k} {v:.1f}" for k, v in data["seconds"].items())],
+        ["seconds", "cached" if data["cached"] else _seconds(data["seconds"])],
     ]
-    table("", ["firmware", ""], rows)
+    table("", ["", ""], rows)
+
+
+def _cycles(count: int) -> str:
+    return f"{count} cycle{'' if count == 1 else 's'}"
+
+
+def _seconds(stages: dict[str, float]) -> str:
+    return ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in stages.items() if seconds >= 0.05)
