@@ -39,6 +39,13 @@ def read_model(source: object, *, name: str | None = None, trust_pickle: bool = 
     """
     if isinstance(source, str | Path):
         source = _checked_path(Path(source))
+    try:
+        return _read(source, name=name, trust_pickle=trust_pickle)
+    except OSError as error:
+        raise ModelUnreadable(f"model file {str(source)!r} cannot be read: {error.strerror}") from error
+
+
+def _read(source: object, *, name: str | None, trust_pickle: bool) -> Graph:
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
         frontend: Frontend = entry.load()()
         if frontend.accepts(source):
@@ -67,10 +74,14 @@ def model_digest(source: object, graph: Graph) -> str:
 
 
 def _checked_path(path: Path) -> Path:
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise ModelUnreadable(f"model file {str(path)!r} {what}", path=str(path))
-    size = path.stat().st_size
+    try:
+        is_file, size = path.is_file(), path.stat().st_size
+    except (OSError, ValueError):  # ValueError: a null byte
+        raise ModelUnreadable(f"model file {str(path)!r} does not exist", path=str(path)) from None
+    if not is_file:
+        raise ModelUnreadable(
+            f"model file {str(path)!r} is {'a folder' if path.is_dir() else 'no file'}", path=str(path)
+        )
     if not 0 < size <= MAX_FILE_BYTES:
         raise ModelUnreadable(
             f"model file {str(path)!r} has {size} bytes, 1 to {MAX_FILE_BYTES} are possible", path=str(path)

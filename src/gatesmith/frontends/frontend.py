@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gatesmith.contract import HostOperation
+from gatesmith.errors import UnsupportedOperation
 from gatesmith.model.graph import Graph, Terminal
 from gatesmith.model.nodes import Add, ArgMax, Clip, Concat, Dense, Edge, LookupTable, Node, ReLU, Reshape
 from gatesmith.tensor import Datatype
@@ -17,6 +18,9 @@ from gatesmith.tensor import Datatype
 __all__ = ["Frontend", "GraphBuilder"]
 
 Real = NDArray[np.float64]
+
+MAX_SCALED = 4096
+"""Elements that :meth:`GraphBuilder.scale` takes: it makes a square matrix of them."""
 
 
 class Frontend(ABC):
@@ -50,12 +54,14 @@ class Frontend(ABC):
 
 @dataclass
 class GraphBuilder:
-    """Nodes as they come, with names made unique."""
+    """Nodes as they come, with names made unique; ``reserved`` are names of outputs, which no inner edge takes."""
 
     name: str
+    reserved: frozenset[str] = frozenset()
     inputs: list[Terminal] = field(default_factory=list)
     nodes: list[Node] = field(default_factory=list)
     outputs: list[Terminal] = field(default_factory=list)
+    renamed: dict[str, Edge] = field(default_factory=dict)
 
     def input(self, name: str, shape: tuple[int, ...], datatype: Datatype = Datatype.FP32) -> Edge:
         """A new input edge."""
@@ -71,16 +77,28 @@ class GraphBuilder:
         datatype: Datatype = Datatype.FP32,
         host: tuple[HostOperation, ...] = (),
     ) -> None:
-        """Give an edge out under this name."""
-        taken = {e.name for e in self._edges()}
-        if edge.name != name and name not in taken and self.nodes and self.nodes[-1].output is edge:
-            edge = replace(edge, name=name)
-            self.nodes[-1] = replace(self.nodes[-1], output=edge)
-        elif edge.name != name or any(edge.name == t.edge.name for t in (*self.inputs, *self.outputs)):
+        """Give an edge out under this name, after the last node: the edge takes the name.
+
+        An edge that has a client's name already, as an input or another output, is copied.
+        """
+        edge = self.renamed.get(edge.name, edge)
+        taken = {terminal.edge.name for terminal in (*self.inputs, *self.outputs)}
+        if edge.name in taken and edge.name != name:
             edge = self._append(
                 Reshape(name=f"{name}/output", inputs=(edge.name,), output=Edge(name=name, shape=edge.shape))
             )
+        elif edge.name != name:
+            edge = self._rename(edge, name)
         self.outputs.append(Terminal(edge=edge, datatype=datatype, host=host))
+
+    def _rename(self, edge: Edge, name: str) -> Edge:
+        renamed = self.renamed[edge.name] = replace(edge, name=name)
+        for i, node in enumerate(self.nodes):
+            inputs = tuple(name if given == edge.name else given for given in node.inputs)
+            self.nodes[i] = replace(
+                node, inputs=inputs, output=renamed if node.output.name == edge.name else node.output
+            )
+        return renamed
 
     def dense(self, name: str, x: Edge, weight: Real, bias: Real | None = None) -> Edge:
         """``x @ weight + bias``; x is flattened when it is not flat."""
@@ -93,6 +111,12 @@ class GraphBuilder:
 
     def scale(self, name: str, x: Edge, scale: Real, offset: Real) -> Edge:
         """``x * scale + offset``, element by element; both broadcast to the shape of x."""
+        if x.elements > MAX_SCALED:
+            raise UnsupportedOperation(
+                f"node {name!r} scales {x.elements} numbers one by one, {MAX_SCALED} are possible; scale the data "
+                f"before the model",
+                node=name,
+            )
         scale = np.broadcast_to(np.asarray(scale, dtype=np.float64), x.shape).ravel()
         offset = np.broadcast_to(np.asarray(offset, dtype=np.float64), x.shape).ravel()
         return self.reshape(f"{name}/shape", self.dense(name, x, np.diag(scale), offset), x.shape)
@@ -136,23 +160,18 @@ class GraphBuilder:
         """The finished float graph."""
         return Graph(name=self.name, inputs=tuple(self.inputs), nodes=tuple(self.nodes), outputs=tuple(self.outputs))
 
-    def _edges(self) -> list[Edge]:
-        return [terminal.edge for terminal in self.inputs] + [node.output for node in self.nodes]
-
     def _edge(self, name: str, shape: tuple[int, ...]) -> Edge:
-        taken = {edge.name for edge in self._edges()}
-        unique = (
-            name
-            if name not in taken
-            else next(f"{name}/{i}" for i in range(len(taken) + 1) if f"{name}/{i}" not in taken)
-        )
-        return Edge(name=unique, shape=shape)
+        edges = [terminal.edge for terminal in self.inputs] + [node.output for node in self.nodes]
+        return Edge(name=_fresh(name, {edge.name for edge in edges} | self.reserved), shape=shape)
 
     def _append(self, node: Node) -> Edge:
-        taken = {other.name for other in self.nodes}
-        if node.name in taken:
-            node = replace(
-                node, name=next(f"{node.name}/{i}" for i in range(len(taken) + 1) if f"{node.name}/{i}" not in taken)
-            )
-        self.nodes.append(node)
+        name = _fresh(node.name, {other.name for other in self.nodes})
+        self.nodes.append(node if node.name == name else replace(node, name=name))
         return node.output
+
+
+def _fresh(name: str, taken: Set[str]) -> str:
+    """The name, or the first of name/0, name/1, ... that is not taken."""
+    if name not in taken:
+        return name
+    return next(f"{name}/{i}" for i in range(len(taken) + 1) if f"{name}/{i}" not in taken)

@@ -10,7 +10,8 @@ probabilities, the gateware gives logits and the host applies softmax, as the co
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,8 @@ LINEAR = {
     "Lasso",
     "LassoCV",
     "LinearRegression",
+    "LinearSVC",
+    "LinearSVR",
     "LogisticRegression",
     "LogisticRegressionCV",
     "Perceptron",
@@ -50,8 +53,10 @@ LINEAR = {
     "SGDRegressor",
 }  # estimators whose decision is exactly x @ coef_ + intercept_
 
+PICKLES = (".joblib", ".pickle", ".pkl")
 PICKLE_PROTOCOL_2_UP = b"\x80"
 ZIP = b"PK\x03\x04"
+MAX_UNPACKED_BYTES = 1 << 30
 
 
 class SklearnFrontend(Frontend):
@@ -63,14 +68,16 @@ class SklearnFrontend(Frontend):
         if isinstance(source, Path):
             with source.open("rb") as file:
                 head = file.read(4)
-            return head == ZIP or head[:1] == PICKLE_PROTOCOL_2_UP or source.suffix in {".skops", ".pkl", ".joblib"}
-        return type(source).__module__.split(".")[0] == "sklearn"
+            # other libraries keep their models in a zip too
+            is_skops = head == ZIP and _holds_schema(source)
+            return is_skops or head[:1] == PICKLE_PROTOCOL_2_UP or source.suffix in {".skops", *PICKLES}
+        return _is_sklearn(source)
 
     def read(self, source: object, *, name: str, trust_pickle: bool) -> Graph:
         estimator = _load(source, trust_pickle=trust_pickle) if isinstance(source, Path) else source
-        builder = GraphBuilder(name)
-        x = builder.input("input", (_feature_count(estimator),))
         *scalers, last = _steps(estimator)
+        builder = GraphBuilder(name)
+        x = builder.input("input", (_feature_count(next(iter(scalers), last)),))
         for step, scaler in enumerate(scalers):
             x = _scaled(builder, x, scaler, f"scaler{step}")
         _predictor(builder, x, last)
@@ -80,7 +87,7 @@ class SklearnFrontend(Frontend):
 def _load(path: Path, *, trust_pickle: bool) -> object:
     with path.open("rb") as file:
         is_zip = file.read(4) == ZIP
-    if is_zip:
+    if is_zip or path.suffix == ".skops":
         return _load_skops(path)
     if not trust_pickle:
         raise ModelUnreadable(
@@ -95,9 +102,7 @@ def _load(path: Path, *, trust_pickle: bool) -> object:
     try:
         return joblib.load(path)
     except Exception as error:
-        raise ModelUnreadable(
-            f"{str(path)!r} cannot be read: {type(error).__name__} {error}", path=str(path)
-        ) from error
+        raise ModelUnreadable(f"{str(path)!r} cannot be read: {_words(error)}", path=str(path)) from error
 
 
 def _load_skops(path: Path) -> object:
@@ -106,6 +111,12 @@ def _load_skops(path: Path) -> object:
     except ImportError as error:
         raise NotInstalled("skops", "pip install 'gatesmith[sklearn]'") from error
     try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+        if size > MAX_UNPACKED_BYTES:
+            raise ModelUnreadable(
+                f"{str(path)!r} unpacks to {size} bytes, {MAX_UNPACKED_BYTES} are possible", path=str(path)
+            )
         foreign = sorted(set(io.get_untrusted_types(file=path)) - set(TRUSTED))
         if foreign:
             raise ModelUnreadable(
@@ -115,16 +126,44 @@ def _load_skops(path: Path) -> object:
     except GatesmithError:
         raise
     except Exception as error:
-        raise ModelUnreadable(
-            f"{str(path)!r} is not a whole .skops file: {type(error).__name__} {error}", path=str(path)
-        ) from error
+        raise ModelUnreadable(f"{str(path)!r} is not a whole .skops file: {_words(error)}", path=str(path)) from error
+
+
+def _holds_schema(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return "schema.json" in archive.namelist()
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError):
+        return False
+
+
+def _words(error: Exception) -> str:
+    """The error on one line of bounded length."""
+    return " ".join(f"{type(error).__name__} {error}".split())[:300]
+
+
+def _is_sklearn(source: object) -> bool:
+    return type(source).__module__.split(".")[0] == "sklearn"
 
 
 def _steps(estimator: Any) -> list[Any]:
     """The transformers and the final estimator, nested pipelines opened."""
-    if type(estimator).__name__ == "Pipeline":
-        return [inner for _, step in estimator.steps for inner in _steps(step) if inner != "passthrough"]
-    return [estimator]
+    steps = list(_opened(estimator))
+    if not steps:
+        raise UnsupportedOperation(f"{_class(estimator)} has only passthrough steps, a model is needed")
+    return steps
+
+
+def _opened(estimator: Any) -> Iterator[Any]:
+    if not _is_sklearn(estimator):
+        kind = f"{type(estimator).__module__}.{type(estimator).__qualname__}"
+        raise UnsupportedOperation(f"an object of {kind} is no estimator of scikit-learn", operation=kind)
+    if _class(estimator) != "Pipeline":
+        yield estimator
+        return
+    for _, step in estimator.steps:
+        if step is not None and step != "passthrough":
+            yield from _opened(step)
 
 
 def _feature_count(estimator: Any) -> int:
@@ -183,7 +222,8 @@ def _mlp(builder: GraphBuilder, x: Edge, mlp: Any) -> None:
     count = len(mlp.coefs_)
     final = mlp.out_activation_
     layers = list(zip(mlp.coefs_, mlp.intercepts_, strict=True))
-    if final == "logistic" and layers[-1][0].shape[1] == 1:
+    binary = final == "logistic" and layers[-1][0].shape[1] == 1
+    if binary:
         layers[-1] = _two_columns(*layers[-1])
     for i, (weight, bias) in enumerate(layers):
         x = builder.dense(f"layer{i}", x, weight, bias)
@@ -191,7 +231,7 @@ def _mlp(builder: GraphBuilder, x: Edge, mlp: Any) -> None:
             x = ACTIVATIONS[mlp.activation](builder, f"layer{i}/{mlp.activation}", x)
     if _class(mlp) == "MLPRegressor":
         builder.output(ACTIVATIONS[final](builder, final, x), "predictions")
-    elif final == "logistic" and x.shape != (2,):
+    elif final == "logistic" and not binary:
         # several independent labels: each has its own sigmoid, in gateware
         builder.output(builder.table("sigmoid", x, "sigmoid"), "probabilities")
     else:
@@ -204,14 +244,17 @@ def _two_columns(weight: Any, bias: Any) -> tuple[Any, Any]:
 
 
 def _linear(builder: GraphBuilder, x: Edge, estimator: Any) -> None:
-    weight = np.atleast_2d(np.asarray(estimator.coef_, dtype=np.float64)).T
+    coefficients = estimator.coef_.toarray() if hasattr(estimator.coef_, "toarray") else estimator.coef_  # sparsify()
+    weight = np.atleast_2d(np.asarray(coefficients, dtype=np.float64)).T
     bias = np.broadcast_to(np.asarray(estimator.intercept_, dtype=np.float64).ravel(), weight.shape[1:])
     if not hasattr(estimator, "classes_"):
         builder.output(builder.dense("linear", x, weight, bias), "predictions")
         return
     binary = weight.shape[1] == 1
     if binary:
-        weight, bias = _two_columns(weight, bias)
+        # before scikit-learn 1.8 a multinomial model of two classes has the logits -z and z
+        spread = 2.0 if getattr(estimator, "multi_class", "") == "multinomial" else 1.0
+        weight, bias = _two_columns(spread * weight, spread * bias)
     scores = builder.dense("linear", x, weight, bias)
     if _has_softmax(estimator, binary=binary):
         builder.output(scores, "probabilities", host=SOFTMAX)

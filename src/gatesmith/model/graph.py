@@ -10,20 +10,23 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from gatesmith.contract import Contract, HostOperation, Port
+from gatesmith.contract import Contract, HostOperation, HostOperationKind, Port
 from gatesmith.errors import AccuracyLost, ModelError, ModelUnreadable
 from gatesmith.fixed import MAX_WIDTH, FixedPoint, Overflow, Rounding
 from gatesmith.model import nodes as node_kinds
-from gatesmith.model.nodes import Bounds, Edge, Node, parameters
+from gatesmith.model.node import Bounds, Edge, Node, parameters
 from gatesmith.tensor import Datatype, TensorSpec
 
-__all__ = ["Graph", "Terminal"]
+__all__ = ["MAX_SCALE_BITS", "Graph", "Terminal"]
+
+MAX_SCALE_BITS = 256
+"""Most integer or fraction bits of a format in a graph: powers of two in between stay far inside float64."""
 
 KINDS: dict[str, type[Node]] = {
     kind.kind: kind
@@ -48,6 +51,20 @@ class Terminal:
     edge: Edge
     datatype: Datatype = Datatype.FP32
     host: tuple[HostOperation, ...] = ()
+
+    def check_host(self) -> None:
+        """Refuse an operation of the host that does not fit the edge."""
+        edge = self.edge
+        for operation in self.host:
+            if operation.kind is HostOperationKind.SCALE and len(operation.scale) != edge.elements:
+                raise ModelError(
+                    f"the host's scale of edge {edge.name!r} has {len(operation.scale)} factors, the edge has "
+                    f"{edge.elements} elements"
+                )
+            if not np.isfinite([*operation.scale, *operation.offset]).all():
+                raise ModelError(f"the host's scale of edge {edge.name!r} holds a number that is not finite")
+            if operation.kind is HostOperationKind.SOFTMAX and not edge.shape:
+                raise ModelError(f"the host's softmax needs an axis, edge {edge.name!r} has none")
 
     @property
     def spec(self) -> TensorSpec:
@@ -94,12 +111,17 @@ class Graph:
             bare = next(edge.name for edge in self.edges.values() if edge.format is None)
             raise ModelError(f"graph {self.name!r}: edge {bare!r} has no format and others have", edge=bare)
         if self.is_integer:
+            self._check_scales()
             self.bounds()
 
     def _check_edges(self) -> None:
         shapes = {terminal.edge.name: terminal.edge.shape for terminal in self.inputs}
+        if len(shapes) < len(self.inputs):
+            raise ModelError(f"graph {self.name!r} has an input twice: {[t.edge.name for t in self.inputs]}")
         names: set[str] = set()
         for node in self.nodes:
+            if not node.inputs or node.arity not in {None, len(node.inputs)}:
+                raise node.refuse(f"reads {len(node.inputs)} edges, {node.arity or '1 or more'} are needed")
             missing = [name for name in node.inputs if name not in shapes]
             if missing:
                 raise ModelError(f"node {node.name!r} reads edge {missing[0]!r}, which nothing before it writes")
@@ -110,9 +132,29 @@ class Graph:
                 raise node.refuse(f"gives the shape {list(shape)}, its edge has {list(node.output.shape)}")
             names.add(node.name)
             shapes[node.output.name] = shape
+        self._check_terminals()
+
+    def _check_terminals(self) -> None:
+        edges = self.edges
         for terminal in self.outputs:
-            if terminal.edge.name not in shapes:
-                raise ModelError(f"graph {self.name!r} gives out edge {terminal.edge.name!r}, which nothing writes")
+            name = terminal.edge.name
+            if name not in edges:
+                raise ModelError(f"graph {self.name!r} gives out edge {name!r}, which nothing writes")
+            if terminal.edge != edges[name]:
+                raise ModelError(f"graph {self.name!r} gives out edge {terminal.edge}, written is {edges[name]}")
+        if len({terminal.edge.name for terminal in self.outputs}) < len(self.outputs):
+            raise ModelError(f"graph {self.name!r} has an output twice: {[t.edge.name for t in self.outputs]}")
+        for terminal in (*self.inputs, *self.outputs):
+            terminal.check_host()
+
+    def _check_scales(self) -> None:
+        for edge in self.edges.values():
+            if max(abs(edge.fixed.fraction_bits), abs(edge.fixed.integer_bits)) > MAX_SCALE_BITS:
+                raise AccuracyLost(
+                    f"edge {edge.name!r} has the format {edge.format}, {MAX_SCALE_BITS} bits before or after the point "
+                    f"are possible",
+                    edge=edge.name,
+                )
 
     @property
     def edges(self) -> dict[str, Edge]:
@@ -156,8 +198,11 @@ class Graph:
                 f"{target.fraction_bits}; requantise after it",
                 node=node.name,
             )
-        magnitude_bits = math.ceil(math.log2(max(node.magnitude(given), 1e-300))) + max(fraction_bits, 0) + 2
-        if magnitude_bits > MAX_WIDTH:
+        with np.errstate(over="ignore", invalid="ignore"):
+            magnitude = node.magnitude(given)
+        # a sum of signed terms: one bit for the sign, one for the carry
+        magnitude_bits = (math.frexp(magnitude)[1] if math.isfinite(magnitude) else 1024) + fraction_bits + 2
+        if magnitude > 0 and magnitude_bits > MAX_WIDTH:
             raise AccuracyLost(
                 f"node {node.name!r} ({node.kind}) needs an accumulator of {magnitude_bits} bits, {MAX_WIDTH} are "
                 f"possible; use fewer bits for its weights or its input",
@@ -213,7 +258,7 @@ class Graph:
                 nodes=tuple(_node_from_json(n) for n in parsed["nodes"]),
                 outputs=tuple(_terminal_from_json(t) for t in parsed["outputs"]),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
             raise ModelUnreadable(f"not a gatesmith graph: {type(error).__name__} {error}") from error
 
     def __iter__(self) -> Iterator[Node]:
@@ -254,9 +299,7 @@ def _terminal_from_json(data: dict[str, Any]) -> Terminal:
 
 
 def _node_to_json(node: Node) -> dict[str, Any]:
-    values = {
-        key: value.tolist() if isinstance(value, np.ndarray) else value for key, value in parameters(node).items()
-    }
+    values = {key: _WRITERS.get(key, lambda v: v)(value) for key, value in parameters(node).items()}
     return {
         "kind": node.kind,
         "name": node.name,
@@ -266,7 +309,15 @@ def _node_to_json(node: Node) -> dict[str, Any]:
     }
 
 
-_READERS = {
+_WRITERS: dict[str, Callable[[Any], Any]] = {
+    "weight": lambda v: v.tolist(),
+    "bias": lambda v: v.tolist(),
+    "table": lambda v: None if v is None else v.tolist(),
+    "low": float,  # 0 and 0.0 are the same end
+    "high": float,
+}
+
+_READERS: dict[str, Callable[[Any], Any]] = {
     "weight": lambda v: np.array(v, dtype=np.float64),
     "bias": lambda v: np.array(v, dtype=np.float64),
     "table": lambda v: None if v is None else np.array(v, dtype=np.float64),

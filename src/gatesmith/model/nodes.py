@@ -12,16 +12,15 @@ Each node answers four questions: its output shape (`shape`), its values (`evalu
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from gatesmith.errors import ModelError, UnsupportedOperation
+from gatesmith.errors import ModelError
 from gatesmith.fixed import FixedPoint, Overflow, Rounding
+from gatesmith.model.node import Bounds, Edge, Node, Real, Shape, grid_bits
 
 __all__ = [
     "FUNCTIONS",
@@ -40,11 +39,6 @@ __all__ = [
     "grid_bits",
 ]
 
-Real = NDArray[np.float64]
-Shape = tuple[int, ...]
-Bounds = tuple[Real, Real]
-"""Lowest and highest value of each element of a sample, both of the edge's shape."""
-
 MAX_TABLE_BITS = 12
 """Widest input of a lookup table: 4096 entries."""
 
@@ -62,87 +56,6 @@ FUNCTIONS: dict[str, Callable[[Real], Real]] = {
     "square": np.square,
 }
 """Unary functions that a float graph's LookupTable may name; add to it to have more."""
-
-
-def grid_bits(values: Real) -> int:
-    """The fewest fraction bits with which every value is a whole number of steps (0 for all zeros)."""
-    mantissa, exponent = np.frexp(np.asarray(values, dtype=np.float64)[np.asarray(values) != 0])
-    if mantissa.size == 0:
-        return 0
-    whole = np.abs(np.ldexp(mantissa, 53)).astype(np.int64)
-    trailing = np.log2((whole & -whole).astype(np.float64)).astype(np.int64)
-    return int(np.max(53 - exponent.astype(np.int64) - trailing))
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Edge:
-    """A value between nodes: its name, the shape of one sample, and in an integer graph its format."""
-
-    name: str
-    shape: Shape
-    format: FixedPoint | None = None
-
-    @property
-    def elements(self) -> int:
-        """Numbers in one sample."""
-        return math.prod(self.shape)
-
-    @property
-    def fixed(self) -> FixedPoint:
-        """The format, where there has to be one."""
-        if self.format is None:
-            raise ModelError(f"edge {self.name!r} has no format; quantise the graph first", edge=self.name)
-        return self.format
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Node(ABC):
-    """One operation.
-
-    Parameters
-    ----------
-    name : str
-        Unique in the graph; error messages use it.
-    inputs : tuple of str
-        Names of the edges it reads.
-    output : Edge
-        The edge it writes.
-    """
-
-    kind: ClassVar[str]
-    name: str
-    inputs: tuple[str, ...]
-    output: Edge
-
-    @abstractmethod
-    def shape(self, inputs: Sequence[Shape]) -> Shape:
-        """Shape of one output sample; raises UnsupportedOperation when the inputs do not go together."""
-
-    @abstractmethod
-    def evaluate(self, inputs: Sequence[Real], formats: Sequence[FixedPoint | None]) -> Real:
-        """Values for batches of inputs, each of shape (batch, *shape)."""
-
-    @abstractmethod
-    def bounds(self, inputs: Sequence[Bounds]) -> Bounds:
-        """Interval of each output element, given those of the inputs."""
-
-    def fraction_bits(self, formats: Sequence[FixedPoint]) -> int:
-        """Fraction bits that hold every output exactly."""
-        return max(format.fraction_bits for format in formats)
-
-    def magnitude(self, inputs: Sequence[Bounds]) -> float:
-        """Largest absolute value of any partial sum, whatever the order of summation."""
-        low, high = self.bounds(inputs)
-        return float(max(np.max(np.abs(low)), np.max(np.abs(high))))
-
-    def refuse(self, reason: str) -> UnsupportedOperation:
-        """The error that names this node."""
-        return UnsupportedOperation(f"node {self.name!r} ({self.kind}): {reason}", node=self.name, operation=self.kind)
-
-    def _same_shape(self, inputs: Sequence[Shape]) -> Shape:
-        if len(set(inputs)) != 1:
-            raise self.refuse(f"inputs have the shapes {[list(s) for s in inputs]}, they have to be equal")
-        return inputs[0]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -184,7 +97,10 @@ class Dense(Node):
         return low @ positive + high @ negative + self.bias, high @ positive + low @ negative + self.bias
 
     def fraction_bits(self, formats: Sequence[FixedPoint]) -> int:
-        return max(formats[0].fraction_bits + grid_bits(self.weight), grid_bits(self.bias))
+        # zeros lie on every grid, so they ask for none
+        needed = [formats[0].fraction_bits + grid_bits(self.weight)] if self.weight.any() else []
+        needed += [grid_bits(self.bias)] if self.bias.any() else []
+        return max(needed, default=formats[0].fraction_bits)
 
     def magnitude(self, inputs: Sequence[Bounds]) -> float:
         low, high = inputs[0]
@@ -196,6 +112,7 @@ class Add(Node):
     """``y = a + b``, element by element."""
 
     kind: ClassVar[str] = "Add"
+    arity: ClassVar[int | None] = 2
 
     def shape(self, inputs: Sequence[Shape]) -> Shape:
         return self._same_shape(inputs)
@@ -259,7 +176,8 @@ class LookupTable(Node):
     """Any unary function, element by element.
 
     In a float graph ``function`` is a name in ``FUNCTIONS`` and ``table`` is None. In an integer graph ``table`` holds
-    float64 values on the output's grid: entry ``i`` is the value for the input integer ``min_integer + i``.
+    float64 values on the output's grid, one for each integer of the input's format: entry ``i`` is the value for the
+    input integer ``min_integer + i``.
     """
 
     kind: ClassVar[str] = "LookupTable"
@@ -269,6 +187,8 @@ class LookupTable(Node):
     def __post_init__(self) -> None:
         if self.table is None and self.function not in FUNCTIONS:
             raise self.refuse(f"function {self.function!r} is unknown; known are {', '.join(sorted(FUNCTIONS))}")
+        if self.table is not None and not (self.table.ndim == 1 and self.table.size and np.isfinite(self.table).all()):
+            raise self.refuse(f"table of shape {list(self.table.shape)}, a flat one of finite numbers is needed")
 
     def shape(self, inputs: Sequence[Shape]) -> Shape:
         return inputs[0]
@@ -277,8 +197,8 @@ class LookupTable(Node):
         if self.table is None:
             return FUNCTIONS[self.function](inputs[0])
         format = formats[0]
-        if format is None or len(self.table) != 1 << format.width:
-            raise self.refuse(f"table has {len(self.table)} entries, format {format} of its input does not index them")
+        if format is None:
+            raise self.refuse("has a table and its input has no format")
         index = np.ldexp(inputs[0], format.fraction_bits).astype(np.int64) - format.min_integer
         return np.asarray(self.table[index])
 
@@ -291,14 +211,21 @@ class LookupTable(Node):
     def fraction_bits(self, formats: Sequence[FixedPoint]) -> int:
         if formats[0].width > MAX_TABLE_BITS:
             raise self.refuse(f"input has {formats[0].width} bits, {MAX_TABLE_BITS} are possible; requantise it before")
-        return grid_bits(self.table) if self.table is not None else 0
+        if self.table is None:
+            raise self.refuse("has no table yet; quantise the graph first")
+        if len(self.table) != 1 << formats[0].width:
+            raise self.refuse(
+                f"table has {len(self.table)} entries, its input's format {formats[0]} needs {1 << formats[0].width}"
+            )
+        return grid_bits(self.table)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Concat(Node):
-    """Samples of one axis side by side; in an integer graph all inputs have the output's format."""
+    """Flat samples side by side, in the order of the inputs; their formats may differ, the output's holds them all."""
 
     kind: ClassVar[str] = "Concat"
+    arity: ClassVar[int | None] = None
 
     def shape(self, inputs: Sequence[Shape]) -> Shape:
         if any(len(shape) != 1 for shape in inputs):
@@ -401,9 +328,3 @@ class ArgMax(Node):
     def fraction_bits(self, formats: Sequence[FixedPoint]) -> int:
         del formats
         return 0
-
-
-def parameters(node: Node) -> dict[str, Any]:
-    """What a node has beside its name and edges, arrays as they are."""
-    skip = {"name", "inputs", "output"}
-    return {field.name: getattr(node, field.name) for field in fields(node) if field.name not in skip}

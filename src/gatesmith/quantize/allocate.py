@@ -1,25 +1,30 @@
-"""Formats for every edge: a float graph and calibration data in, an integer graph and what it cost out.
+"""Formats for every edge of a float graph, chosen from what the edges carry on the calibration data.
 
 Weights and activations get ``precision`` bits with one power-of-two scale for each tensor; the scale is the one with
 the smallest squared error on the calibration data. Sums keep all their bits. Outputs keep up to ``OUTPUT_BITS``.
+
+An edge may carry its value times a power of two, its *exponent*: very small and very large numbers then stay near the
+point. A Dense node or a table changes it for nothing, and the host takes it back at an output.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gatesmith.contract import HostOperation, HostOperationKind
 from gatesmith.errors import AccuracyLost, UnsupportedOperation
 from gatesmith.fixed import FixedPoint, Rounding
 from gatesmith.model import reference
 from gatesmith.model.graph import Graph, Terminal
 from gatesmith.model.nodes import (
     FUNCTIONS,
+    MAX_TABLE_BITS,
+    Add,
     ArgMax,
     Bounds,
     Clip,
@@ -31,265 +36,53 @@ from gatesmith.model.nodes import (
     Requantize,
     grid_bits,
 )
-from gatesmith.quantize.calibrate import check_calibration
-from gatesmith.quantize.fold import fold, with_scaled_inputs
+from gatesmith.quantize.formats import best_format, moved
 
-__all__ = ["QuantizationReport", "quantize"]
+__all__ = ["OUTPUT_BITS", "ROUNDING", "allocate"]
 
 Real = NDArray[np.float64]
 
 OUTPUT_BITS = 16
 """Widest output element; wider sums are rounded to it."""
 
-PRECISIONS = range(2, 17)
+# Ref: da4ml 0.6.0: its emulator looks at the sign of a wire in 32 bits, so a difference of two sums may have 32
+SUM_BITS = 31
+"""Widest sum. Where a Dense node needs more, its input and weights get fewer bits, down to ``FEWEST_BITS``; what is
+still too wide loses its last bits."""
 
-SCALING_GAIN = 0.25
-"""Inputs are scaled on the host when that brings the squared error below this share."""
+FEWEST_BITS = 8
 
 ROUNDING = Rounding.HALF_UP
 """Inside the graph: half to even would need two adders more for each activation and is no more accurate."""
 
+FRACTION_BITS = range(-8, 33)
+"""Of an edge; others are brought inside by an exponent. The unrolled engine takes up to 32."""
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class QuantizationReport:
-    """What quantising cost, on the calibration data.
-
-    ``agreement`` is the share of samples whose largest output is the float model's, None for a single output;
-    ``max_abs_error`` the largest difference of any output.
-    """
-
-    precision_bits: int
-    samples: int
-    agreement: float | None
-    max_abs_error: float
-
-    def to_json(self) -> dict[str, Any]:
-        """A plain dictionary."""
-        return {
-            "precision_bits": self.precision_bits,
-            "samples": self.samples,
-            "agreement": self.agreement,
-            "max_abs_error": self.max_abs_error,
-            "rounding": ROUNDING.value,
-        }
+WEIGHT_FRACTION_BITS = range(-30, 31)
+INPUT_FRACTION_BITS = range(-16, 21)
 
 
-def quantize(
-    graph: Graph, calibration: Mapping[str, NDArray[Any]] | NDArray[Any] | None, *, precision: int = 8
-) -> tuple[Graph, QuantizationReport]:
-    """An integer graph that does what the float graph does.
+def allocate(graph: Graph, data: dict[str, NDArray[Any]], precision: int) -> Graph:
+    """The integer graph.
 
     Parameters
     ----------
     graph : Graph
-        A float graph.
-    calibration : mapping of str to ndarray, or ndarray, shape (samples, *input shape)
-        What the model sees in use; see :func:`gatesmith.quantize.calibrate.check_calibration`.
-    precision : int
-        Bits of weights and activations, 2 to 16.
-
-    Raises
-    ------
-    CalibrationNeeded
-        When there is no usable calibration data.
-    AccuracyLost
-        When the precision is out of range or a sum would need more than 52 bits.
+        A float graph, folded.
+    data : dict of str to ndarray, shape (samples, *input shape)
+        Checked calibration data for each input.
     """
-    if precision not in PRECISIONS:
-        raise AccuracyLost(f"precision {precision} bits, {PRECISIONS[0]} to {PRECISIONS[-1]} are possible")
-    data = check_calibration(graph, calibration)
-    folded = fold(graph)
-    integer = _Allocation(folded, data, precision).run()
-    scaled = with_scaled_inputs(folded, data)
-    if scaled is not folded:
-        # features of very different ranges need it; for the rest the host is left out
-        other = _Allocation(scaled, data, precision).run()
-        if _squared_error(graph, other, data) < SCALING_GAIN * _squared_error(graph, integer, data):
-            integer = other
-    return integer, _report(graph, integer, data, precision)
-
-
-def _squared_error(graph: Graph, integer: Graph, data: dict[str, NDArray[Any]]) -> float:
-    wanted, given = reference.infer_real(graph, data), reference.infer_real(integer, data)
-    return sum(float(np.mean((real - given[name]) ** 2)) for name, real in wanted.items())
-
-
-def _report(graph: Graph, integer: Graph, data: dict[str, NDArray[Any]], precision: int) -> QuantizationReport:
-    wanted = reference.infer_real(graph, data)
-    given = reference.infer_real(integer, data)
-    agreements: list[float] = []
-    errors: list[float] = []
-    for name, real in wanted.items():
-        errors.append(float(np.max(np.abs(real - given[name]))))
-        if real.ndim > 1 and real.shape[-1] > 1:
-            agreements.append(float(np.mean(np.argmax(real, axis=-1) == np.argmax(given[name], axis=-1))))
-        elif any(isinstance(node, ArgMax) and node.output.name == name for node in graph.nodes):
-            agreements.append(float(np.mean(real == given[name])))
-    return QuantizationReport(
-        precision_bits=precision,
-        samples=len(next(iter(data.values()))),
-        agreement=min(agreements) if agreements else None,
-        max_abs_error=max(errors),
-    )
-
-
-def best_format(values: Real, width: int, *, signed: bool, through: Callable[[Real], Real] = lambda v: v) -> FixedPoint:
-    """The format of this width whose rounding changes ``through(values)`` least, in squared error.
-
-    Tries the scale that covers all values, a coarser one and two finer ones that saturate the outliers; of equals, the
-    finest.
-    """
-    largest = float(np.max(np.abs(values), initial=0.0))
-    top = 0 if largest == 0 else math.ceil(math.log2(largest) + 1e-12)
-    fraction = width - int(signed) - top
-    candidates = [FixedPoint(signed, top - finer, fraction + finer) for finer in (2, 1, 0, -1)]
-    exact = through(values)
-
-    def error(format: FixedPoint) -> float:
-        return float(np.sum((through(format.dequantize(format.quantize(values))) - exact) ** 2))
-
-    return min(candidates, key=error)
-
-
-class _Allocation:
-    """One pass over the float graph; holds what has been decided for each float edge."""
-
-    def __init__(self, graph: Graph, data: dict[str, NDArray[Any]], precision: int) -> None:
-        self.graph = graph
-        self.precision = precision
-        scaled = {t.edge.name: _on_host(t, data[t.edge.name]) for t in graph.inputs}
-        self.values = reference.evaluate(graph, scaled)
-        self.nodes: list[Node] = []
-        self.edges: dict[str, Edge] = {}  # float edge -> integer edge
-        self.bounds: dict[str, Bounds] = {}  # integer edge -> bounds
-        self.narrowed: dict[tuple[str, FixedPoint], Edge] = {}
-
-    def run(self) -> Graph:
-        inputs = tuple(replace(t, edge=self._input(t)) for t in self.graph.inputs)
-        for node in self.graph.nodes:
-            self.edges[node.output.name] = self._place(node)
-        outputs = tuple(replace(t, edge=self._output(t.edge)) for t in self.graph.outputs)
-        return Graph(name=self.graph.name, inputs=inputs, nodes=tuple(self.nodes), outputs=outputs)
-
-    def _input(self, terminal: Terminal) -> Edge:
-        values = self.values[terminal.edge.name]
-        format = best_format(values, self.precision, signed=bool(values.min() < 0))
-        # fraction bits that no sample uses carry nothing: pixels stay whole numbers
-        spare = format.fraction_bits - grid_bits(values)
-        if 0 < spare < format.width - int(format.signed):
-            format = FixedPoint(format.signed, format.integer_bits, format.fraction_bits - spare)
-        edge = replace(terminal.edge, format=format)
-        low, high = format.dequantize([format.min_integer, format.max_integer])
-        self.bounds[edge.name] = (np.full(edge.shape, low), np.full(edge.shape, high))
-        self.edges[terminal.edge.name] = edge
-        return edge
-
-    def _place(self, node: Node) -> Edge:
-        sources = [self.edges[name] for name in node.inputs]
-        if isinstance(node, Dense):
-            return self._dense(node, self._narrow(node.inputs[0]))
-        if isinstance(node, LookupTable):
-            return self._table(node)
-        if isinstance(node, Clip):
-            return self._clip(node, sources[0])
-        if isinstance(node, Concat):
-            common = _common([edge.fixed for edge in sources])
-            sources = [self._requantized(edge, common) for edge in sources]
-        elif isinstance(node, Requantize):
-            raise UnsupportedOperation(f"node {node.name!r} (Requantize) in a float graph", node=node.name)
-        return self._exact(replace(node, inputs=tuple(edge.name for edge in sources)))
-
-    def _exact(self, node: Node) -> Edge:
-        """Append a node with the narrowest format that holds all it can give."""
-        given = [self.bounds[name] for name in node.inputs]
-        formats = [self._format_of(name) for name in node.inputs]
-        low, high = node.bounds(given)
-        fraction = node.fraction_bits(formats)
-        units = np.ldexp([low.min(initial=np.inf), high.max(initial=-np.inf)], fraction)
-        edge = replace(node.output, format=FixedPoint.covering(round(units[0]), round(units[1]), fraction))
-        self.nodes.append(replace(node, output=edge))
-        self.bounds[edge.name] = (low, high)
-        return edge
-
-    def _format_of(self, name: str) -> FixedPoint:
-        for terminal in self.graph.inputs:
-            if terminal.edge.name == name:
-                return self.edges[name].fixed
-        return next(node.output.fixed for node in self.nodes if node.output.name == name)
-
-    def _dense(self, node: Dense, source: Edge) -> Edge:
-        format = best_format(node.weight, self.precision, signed=True)
-        weight = format.dequantize(format.quantize(node.weight))
-        fraction = source.fixed.fraction_bits + grid_bits(weight)
-        bias = np.ldexp(np.rint(np.ldexp(node.bias, fraction)), -fraction)
-        return self._exact(replace(node, inputs=(source.name,), weight=weight, bias=bias))
-
-    def _table(self, node: LookupTable) -> Edge:
-        values = self.values[node.inputs[0]]
-        function = FUNCTIONS[node.function]
-        signed = bool(values.min() < 0)
-        format = best_format(values, self.precision, signed=signed, through=function)
-        source = self._requantized(self.edges[node.inputs[0]], format)
-        inputs = source.fixed
-        exact = function(inputs.dequantize(np.arange(inputs.min_integer, inputs.max_integer + 1)))
-        wanted = self.values[node.output.name]
-        out = best_format(wanted, self.precision, signed=bool(exact.min() < 0))
-        return self._exact(replace(node, inputs=(source.name,), table=out.dequantize(out.quantize(exact))))
-
-    def _clip(self, node: Clip, source: Edge) -> Edge:
-        step = source.fixed.step
-        low, high = (round(end / step) * step for end in (node.low, node.high))
-        return self._exact(replace(node, inputs=(source.name,), low=low, high=high))
-
-    def _narrow(self, name: str) -> Edge:
-        """An edge of at most ``precision`` bits with these values."""
-        edge = self.edges[name]
-        if edge.fixed.width <= self.precision:
-            return edge
-        low, _ = self.bounds[edge.name]
-        signed = bool(low.min() < 0)
-        return self._requantized(edge, best_format(self.values[name], self.precision, signed=signed))
-
-    def _requantized(self, edge: Edge, format: FixedPoint) -> Edge:
-        if edge.fixed == format:
-            return edge
-        key = (edge.name, format)
-        if key not in self.narrowed:
-            node = Requantize(
-                name=f"{edge.name}/requantize{len(self.narrowed)}",
-                inputs=(edge.name,),
-                output=Edge(name=f"{edge.name}/{format}", shape=edge.shape, format=format),
-                rounding=ROUNDING,
+    with np.errstate(over="ignore", invalid="ignore"):
+        values = reference.evaluate(graph, {t.edge.name: _on_host(t, data[t.edge.name]) for t in graph.inputs})
+    for name, real in values.items():
+        finite = np.isfinite(real.reshape(len(real), -1)).all(axis=1)
+        if not finite.all():
+            raise AccuracyLost(
+                f"edge {name!r} of the float model is not finite for {np.sum(~finite)} of {len(real)} calibration "
+                f"samples, the first at row {int(np.argmin(finite))}",
+                edge=name,
             )
-            self.nodes.append(node)
-            self.bounds[node.output.name] = node.bounds([self.bounds[edge.name]])
-            self.narrowed[key] = node.output
-        return self.narrowed[key]
-
-    def _output(self, edge: Edge) -> Edge:
-        """The output edge under its own name, of at most ``OUTPUT_BITS`` bits."""
-        source = self.edges[edge.name]
-        if source.fixed.width <= OUTPUT_BITS:
-            return source
-        drop = source.fixed.width - OUTPUT_BITS
-        format = FixedPoint(source.fixed.signed, source.fixed.integer_bits, source.fixed.fraction_bits - drop)
-        # the client knows the output's name, so the sum before it takes another
-        position = next(i for i, node in enumerate(self.nodes) if node.output.name == source.name)
-        inner = replace(source, name=f"{source.name}/sum")
-        self.nodes[position] = replace(self.nodes[position], output=inner)
-        for i, node in enumerate(self.nodes):
-            renamed = tuple(inner.name if name == source.name else name for name in node.inputs)
-            self.nodes[i] = replace(node, inputs=renamed)
-        self.bounds[inner.name] = self.bounds[source.name]
-        final = Requantize(
-            name=f"{source.name}/output",
-            inputs=(inner.name,),
-            output=Edge(name=source.name, shape=source.shape, format=format),
-            rounding=ROUNDING,
-        )
-        self.nodes.append(final)
-        self.bounds[source.name] = final.bounds([self.bounds[inner.name]])
-        return final.output
+    return _Allocation(graph=graph, values=values, precision=precision).run()
 
 
 def _on_host(terminal: Terminal, values: NDArray[Any]) -> Real:
@@ -299,9 +92,222 @@ def _on_host(terminal: Terminal, values: NDArray[Any]) -> Real:
     return real
 
 
-def _common(formats: list[FixedPoint]) -> FixedPoint:
-    """The narrowest format that holds all values of all formats."""
-    fraction = max(format.fraction_bits for format in formats)
-    low = min(format.min_integer << (fraction - format.fraction_bits) for format in formats)
-    high = max(format.max_integer << (fraction - format.fraction_bits) for format in formats)
-    return FixedPoint.covering(low, high, fraction)
+@dataclass(kw_only=True)
+class _Allocation:
+    """One pass over the float graph; holds what has been decided for each float edge."""
+
+    graph: Graph
+    values: dict[str, Real]  # of the float edges
+    precision: int
+    nodes: list[Node] = field(default_factory=list)
+    edges: dict[str, Edge] = field(default_factory=dict)  # float edge -> integer edge
+    exponents: dict[str, int] = field(default_factory=dict)  # integer edge -> its value is the float one times 2**this
+    bounds: dict[str, Bounds] = field(default_factory=dict)  # integer edge -> bounds
+    formats: dict[str, FixedPoint] = field(default_factory=dict)  # integer edge -> format
+    narrowed: dict[tuple[str, FixedPoint], Edge] = field(default_factory=dict)
+
+    def run(self) -> Graph:
+        inputs = tuple(self._input(t) for t in self.graph.inputs)
+        for node in self.graph.nodes:
+            self.edges[node.output.name] = self._place(node)
+        outputs = tuple(self._output(t) for t in self.graph.outputs)
+        return Graph(name=self.graph.name, inputs=inputs, nodes=tuple(self.nodes), outputs=outputs)
+
+    def _input(self, terminal: Terminal) -> Terminal:
+        values = self.values[terminal.edge.name]
+        format = best_format(values, self.precision, signed=bool(values.min() < 0))
+        # fraction bits that no sample uses carry nothing: pixels stay whole numbers
+        spare = format.fraction_bits - grid_bits(values)
+        if 0 < spare < format.width - int(format.signed):
+            format = FixedPoint(format.signed, format.integer_bits, format.fraction_bits - spare)
+        exponent = _into(INPUT_FRACTION_BITS, format.fraction_bits)
+        edge = replace(terminal.edge, format=moved(format, exponent))
+        low, high = edge.fixed.dequantize([edge.fixed.min_integer, edge.fixed.max_integer])
+        self._know(edge, (np.full(edge.shape, low), np.full(edge.shape, high)), exponent)
+        self.edges[edge.name] = edge
+        return replace(terminal, edge=edge, host=(*terminal.host, *_scale(edge, exponent)))
+
+    def _place(self, node: Node) -> Edge:
+        sources = [self.edges[name] for name in node.inputs]
+        if isinstance(node, Dense):
+            return self._dense(node)
+        if isinstance(node, LookupTable):
+            return self._table(node)
+        if isinstance(node, Clip):
+            return self._clip(node, sources[0])
+        if isinstance(node, Add | Concat):
+            sources = self._aligned(sources)
+        elif isinstance(node, Requantize):
+            raise UnsupportedOperation(f"node {node.name!r} (Requantize) in a float graph", node=node.name)
+        exponent = 0 if isinstance(node, ArgMax) else self.exponents[sources[0].name]
+        return self._exact(replace(node, inputs=tuple(edge.name for edge in sources)), exponent)
+
+    def _know(self, edge: Edge, bounds: Bounds, exponent: int) -> None:
+        self.bounds[edge.name], self.exponents[edge.name], self.formats[edge.name] = bounds, exponent, edge.fixed
+
+    def _exact(self, node: Node, exponent: int) -> Edge:
+        """Append a node with the narrowest format that holds all it can give."""
+        bounds = node.bounds([self.bounds[name] for name in node.inputs])
+        fraction = node.fraction_bits([self.formats[name] for name in node.inputs])
+        units = np.ldexp([bounds[0].min(), bounds[1].max()], fraction)
+        edge = replace(node.output, format=FixedPoint.covering(round(units[0]), round(units[1]), fraction))
+        self.nodes.append(replace(node, output=edge))
+        self._know(edge, bounds, exponent)
+        return edge
+
+    def _dense(self, node: Dense) -> Edge:
+        edge = self.edges[node.inputs[0]]
+        before = self.exponents[edge.name]
+        for width in range(self.precision, min(self.precision, FEWEST_BITS) - 1, -1):
+            inner = self._narrow(node.inputs[0], width)
+            format = best_format(node.weight, width, signed=True)
+            # in the float graph's scale: the input's fraction bits, and the most that the weights may have
+            given = inner.fraction_bits + before
+            room = SUM_BITS - 2 - math.frexp(self._reach(node, edge, inner))[1] - given
+            if format.fraction_bits <= room:
+                break
+        grid = min(format.fraction_bits, room)
+        weight = _on_grid(format.dequantize(format.quantize(node.weight)), grid)
+        bias = _on_grid(node.bias, given + grid)
+        fraction = max(given + grid_bits(weight), grid_bits(bias)) if bias.any() else given + grid_bits(weight)
+        # smallest change of exponent that brings both the sum's and the weights' last bits into range
+        ends = [_range(FRACTION_BITS, fraction), _range(WEIGHT_FRACTION_BITS, grid_bits(weight) + before)]
+        after = min(max(0, *(end[0] for end in ends)), *(end[1] for end in ends))
+        source = self._requantized(edge, inner)
+        weight, bias = np.ldexp(weight, after - before), np.ldexp(bias, after)
+        return self._exact(replace(node, inputs=(source.name,), weight=weight, bias=bias), after)
+
+    def _reach(self, node: Dense, edge: Edge, inner: FixedPoint) -> float:
+        """Largest sum of absolute terms, in the float graph's scale, when the input has the format ``inner``."""
+        ends = inner.dequantize([inner.min_integer, inner.max_integer])
+        low, high = (np.ldexp(np.clip(end, *ends), -self.exponents[edge.name]) for end in self.bounds[edge.name])
+        return float(np.max(np.maximum(np.abs(low), np.abs(high)) @ np.abs(node.weight) + np.abs(node.bias)))
+
+    def _table(self, node: LookupTable) -> Edge:
+        values, function = self.values[node.inputs[0]], FUNCTIONS[node.function]
+        edge = self.edges[node.inputs[0]]
+        before = self.exponents[edge.name]
+        width, signed = min(self.precision, MAX_TABLE_BITS), bool(values.min() < 0)
+        with np.errstate(over="ignore"):  # beyond the calibration data exp may be infinite, which saturates
+            format = best_format(values, width, signed=signed, through=function)
+            source = self._requantized(edge, moved(format, before))
+            exact = function(format.dequantize(np.arange(format.min_integer, format.max_integer + 1)))
+        out = best_format(self.values[node.output.name], self.precision, signed=bool(exact.min() < 0))
+        after = _into(FRACTION_BITS, out.fraction_bits)
+        table = np.ldexp(out.dequantize(out.quantize(exact)), after)
+        return self._exact(replace(node, inputs=(source.name,), table=table), after)
+
+    def _clip(self, node: Clip, source: Edge) -> Edge:
+        exponent, fraction = self.exponents[source.name], source.fixed.fraction_bits
+        bounds = self.bounds[source.name]
+        # an end that nothing reaches is the nearest value that something may reach
+        ends = np.clip(np.ldexp([node.low, node.high], exponent), bounds[0].min(), bounds[1].max())
+        low, high = (float(end) for end in _on_grid(ends, fraction))
+        return self._exact(replace(node, inputs=(source.name,), low=low, high=high), exponent)
+
+    def _aligned(self, sources: list[Edge]) -> list[Edge]:
+        """The edges with one exponent, and coarse enough that one format of ``SUM_BITS`` holds them all."""
+        exponent = max(self.exponents[edge.name] for edge in sources)
+        sources = [self._lifted(edge, exponent) for edge in sources]
+        reach = sum(float(np.max(np.abs(self.bounds[edge.name]))) for edge in sources)
+        finest = SUM_BITS - 2 - math.frexp(reach)[1]
+        coarse = []
+        for edge in sources:
+            format = edge.fixed
+            spare = format.fraction_bits - finest
+            if spare > 0:
+                integer_bits = max(format.integer_bits, 1 - finest)  # at least one bit is left
+                format = FixedPoint(format.signed, integer_bits, finest)
+            coarse.append(self._requantized(edge, format))
+        return coarse
+
+    def _lifted(self, edge: Edge, exponent: int) -> Edge:
+        """The edge with this exponent: a product with a power of two, which is free in gateware."""
+        more = exponent - self.exponents[edge.name]
+        if more == 0:
+            return edge
+        count = math.prod(edge.shape)
+        if len(edge.shape) != 1:
+            raise AccuracyLost(f"edge {edge.name!r} and the one it is joined with are 2**{more} apart", edge=edge.name)
+        name = self._fresh(f"{edge.name}/lifted")
+        return self._exact(
+            Dense(
+                name=name,
+                inputs=(edge.name,),
+                output=Edge(name=name, shape=edge.shape),
+                weight=np.eye(count) * math.ldexp(1.0, more),
+                bias=np.zeros(count),
+            ),
+            exponent,
+        )
+
+    def _narrow(self, name: str, width: int) -> FixedPoint:
+        """A format of at most this width for an edge with these values."""
+        edge = self.edges[name]
+        if edge.fixed.width <= width:
+            return edge.fixed
+        signed = bool(self.bounds[edge.name][0].min() < 0)
+        return moved(best_format(self.values[name], width, signed=signed), self.exponents[edge.name])
+
+    def _requantized(self, edge: Edge, format: FixedPoint) -> Edge:
+        if edge.fixed == format:
+            return edge
+        key = (edge.name, format)
+        if key not in self.narrowed:
+            name = self._fresh(f"{edge.name}/{format}")
+            self.narrowed[key] = self._rounded(edge, name, Edge(name=name, shape=edge.shape, format=format))
+        return self.narrowed[key]
+
+    def _rounded(self, edge: Edge, name: str, output: Edge) -> Edge:
+        node = Requantize(name=name, inputs=(edge.name,), output=output, rounding=ROUNDING)
+        self.nodes.append(node)
+        self._know(output, node.bounds([self.bounds[edge.name]]), self.exponents[edge.name])
+        return output
+
+    def _output(self, terminal: Terminal) -> Terminal:
+        """The output's edge under its own name, of at most ``OUTPUT_BITS`` bits."""
+        edge = self.edges[terminal.edge.name]
+        host = (*_scale(edge, -self.exponents[edge.name]), *terminal.host)
+        drop = edge.fixed.width - OUTPUT_BITS
+        if drop <= 0:
+            return replace(terminal, edge=edge, host=host)
+        # the client knows the output's name, so the sum before it takes another
+        inner = replace(edge, name=self._fresh(f"{edge.name}/sum"))
+        for i, node in enumerate(self.nodes):
+            renamed = tuple(inner.name if name == edge.name else name for name in node.inputs)
+            self.nodes[i] = replace(
+                node, inputs=renamed, output=inner if node.output.name == edge.name else node.output
+            )
+        self._know(inner, self.bounds[edge.name], self.exponents[edge.name])
+        format = FixedPoint(edge.fixed.signed, edge.fixed.integer_bits, edge.fixed.fraction_bits - drop)
+        output = self._rounded(inner, self._fresh(f"{edge.name}/output"), replace(edge, format=format))
+        return replace(terminal, edge=output, host=host)
+
+    def _fresh(self, name: str) -> str:
+        """A name that no edge or node of either graph has."""
+        taken = {*self.graph.edges, *self.bounds, *(node.name for node in (*self.graph.nodes, *self.nodes))}
+        return (
+            name if name not in taken else next(n for i in range(len(taken) + 1) if (n := f"{name}/{i}") not in taken)
+        )
+
+
+def _on_grid(values: Real, fraction_bits: int) -> Real:
+    return np.asarray(np.ldexp(np.rint(np.ldexp(values, fraction_bits)), -fraction_bits))
+
+
+def _range(allowed: range, bits: int) -> tuple[int, int]:
+    """Lowest and highest exponent that bring these fraction bits into the range."""
+    return bits - allowed[-1], bits - allowed[0]
+
+
+def _into(allowed: range, bits: int) -> int:
+    low, high = _range(allowed, bits)
+    return min(max(0, low), high)
+
+
+def _scale(edge: Edge, exponent: int) -> tuple[HostOperation, ...]:
+    if exponent == 0:
+        return ()
+    factor = math.ldexp(1.0, exponent)
+    count = math.prod(edge.shape)
+    return (HostOperation(kind=HostOperationKind.SCALE, scale=(factor,) * count, offset=(0.0,) * count),)

@@ -1,0 +1,110 @@
+"""A float graph and calibration data in, an integer graph and what it cost out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gatesmith.errors import AccuracyLost
+from gatesmith.model import reference
+from gatesmith.model.graph import Graph
+from gatesmith.model.nodes import ArgMax
+from gatesmith.quantize.allocate import ROUNDING, allocate
+from gatesmith.quantize.calibrate import check_calibration
+from gatesmith.quantize.fold import fold, with_scaled_inputs
+
+__all__ = ["QuantizationReport", "quantize"]
+
+PRECISIONS = range(2, 17)
+
+SCALING_GAIN = 0.25
+"""Inputs are scaled on the host when that brings the squared error below this share."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class QuantizationReport:
+    """What quantising cost, on the calibration data.
+
+    ``agreement`` is the share of samples whose largest output is the float model's, None for a single output;
+    ``max_abs_error`` the largest difference of any output.
+    """
+
+    precision_bits: int
+    samples: int
+    agreement: float | None
+    max_abs_error: float
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dictionary."""
+        return {
+            "precision_bits": self.precision_bits,
+            "samples": self.samples,
+            "agreement": self.agreement,
+            "max_abs_error": self.max_abs_error,
+            "rounding": ROUNDING.value,
+        }
+
+
+def quantize(
+    graph: Graph, calibration: Mapping[str, NDArray[Any]] | NDArray[Any] | None, *, precision: int = 8
+) -> tuple[Graph, QuantizationReport]:
+    """An integer graph that does what the float graph does.
+
+    Parameters
+    ----------
+    graph : Graph
+        A float graph.
+    calibration : mapping of str to ndarray, or ndarray, shape (samples, *input shape)
+        What the model sees in use; see :func:`gatesmith.quantize.calibrate.check_calibration`.
+    precision : int
+        Bits of weights and activations, 2 to 16.
+
+    Raises
+    ------
+    CalibrationNeeded
+        When there is no usable calibration data.
+    AccuracyLost
+        When the precision is out of range, a value of the float graph is not finite, or numbers are too far apart.
+    UnsupportedOperation
+        When the graph is an integer graph already.
+    """
+    if precision not in PRECISIONS:
+        raise AccuracyLost(f"precision {precision} bits, {PRECISIONS[0]} to {PRECISIONS[-1]} are possible")
+    data = check_calibration(graph, calibration)
+    folded = fold(graph)
+    integer = allocate(folded, data, precision)
+    scaled = with_scaled_inputs(folded, data)
+    if scaled is not folded:
+        # features of very different ranges need it; for the rest the host is left out
+        other = allocate(scaled, data, precision)
+        if _squared_error(graph, other, data) < SCALING_GAIN * _squared_error(graph, integer, data):
+            integer = other
+    return integer, _report(graph, integer, data, precision)
+
+
+def _squared_error(graph: Graph, integer: Graph, data: dict[str, NDArray[Any]]) -> float:
+    wanted, given = reference.infer_real(graph, data), reference.infer_real(integer, data)
+    return sum(float(np.mean((real - given[name]) ** 2)) for name, real in wanted.items())
+
+
+def _report(graph: Graph, integer: Graph, data: dict[str, NDArray[Any]], precision: int) -> QuantizationReport:
+    wanted = reference.infer_real(graph, data)
+    given = reference.infer_real(integer, data)
+    agreements: list[float] = []
+    errors: list[float] = []
+    for name, real in wanted.items():
+        errors.append(float(np.max(np.abs(real - given[name]))))
+        if real.ndim > 1 and real.shape[-1] > 1:
+            agreements.append(float(np.mean(np.argmax(real, axis=-1) == np.argmax(given[name], axis=-1))))
+        elif any(isinstance(node, ArgMax) and node.output.name == name for node in graph.nodes):
+            agreements.append(float(np.mean(real == given[name])))
+    return QuantizationReport(
+        precision_bits=precision,
+        samples=len(next(iter(data.values()))),
+        agreement=min(agreements) if agreements else None,
+        max_abs_error=max(errors),
+    )
