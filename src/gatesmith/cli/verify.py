@@ -21,7 +21,7 @@ def verify(
     as_json: JsonFlag = False,
 ) -> None:
     """Compare a firmware with the reference, integer by integer, on corner and random samples."""
-    from gatesmith.flow import verify_firmware
+    from gatesmith.proof import verify_firmware
 
     store, reference = named(target)
     boards: dict[str, dict[str, Any]] = {}
