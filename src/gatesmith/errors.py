@@ -27,6 +27,9 @@ was needed; a remedy, where there is one, follows a semicolon. Nothing here know
     │   ├── DigestMismatch
     │   ├── SignatureInvalid
     │   ├── RegistryRefused
+    │   ├── RegistryUnreachable     retryable
+    │   ├── AuthenticationFailed
+    │   ├── LimitExceeded
     │   └── StoreWriteFailed
     ├── DeviceError                 look at the board
     │   ├── DeviceNotFound
@@ -49,6 +52,7 @@ __all__ = [
     "AccuracyLost",
     "ArtifactError",
     "ArtifactNotFound",
+    "AuthenticationFailed",
     "BoardNotFound",
     "BuildError",
     "CalibrationNeeded",
@@ -62,6 +66,7 @@ __all__ = [
     "FrameCorrupt",
     "GatesmithError",
     "InferenceError",
+    "LimitExceeded",
     "ManifestInvalid",
     "ModelError",
     "ModelNotFound",
@@ -70,6 +75,7 @@ __all__ = [
     "NotInstalled",
     "Overloaded",
     "RegistryRefused",
+    "RegistryUnreachable",
     "ServerNotStarted",
     "SignatureInvalid",
     "StoreWriteFailed",
@@ -193,6 +199,20 @@ class SignatureInvalid(ArtifactError):
 
 class RegistryRefused(ArtifactError):
     """The registry answered with an error."""
+
+
+class RegistryUnreachable(ArtifactError):
+    """No connection, no answer in time, or a connection that broke, after the allowed retries."""
+
+    retryable = True
+
+
+class AuthenticationFailed(ArtifactError):
+    """The registry wants other credentials, or named a host that must not see them."""
+
+
+class LimitExceeded(ArtifactError):
+    """Content is larger, deeper or more than what is accepted."""
 
 
 class StoreWriteFailed(ArtifactError):

@@ -26,7 +26,8 @@ from platformdirs import user_data_path
 
 from gatesmith.errors import ToolNotFound
 
-__all__ = ["Tool", "ToolStatus", "cache_path", "find_tool", "home_path", "tool_environment", "tool_status"]
+__all__ = ["Tool", "ToolStatus", "cache_path", "credential_files", "find_tool", "home_path"]
+__all__ += ["tool_environment", "tool_status"]
 
 _WORKER = Path(__file__).parent / "toolchain" / "worker.py"
 _BUILD_HINT = "pip install 'gatesmith[build]'"
@@ -41,6 +42,21 @@ def home_path() -> Path:
 def cache_path(name: str) -> Path:
     """The folder of one cache (``builds``, ``emulator``, ...); it may not exist yet."""
     return home_path() / "cache" / name
+
+
+def credential_files() -> tuple[Path, ...]:
+    """Where passwords for registries are looked for, the first that knows the registry wins; they may not exist.
+
+    ``REGISTRY_AUTH_FILE`` replaces all other places.
+    """
+    # Ref: containers-auth.json(5), docker login reference "Credential stores"
+    if given := os.environ.get("REGISTRY_AUTH_FILE"):
+        return (Path(given).expanduser(),)
+    docker = os.environ.get("DOCKER_CONFIG")
+    files = [(Path(docker).expanduser() if docker else Path.home() / ".docker") / "config.json"]
+    if runtime := os.environ.get("XDG_RUNTIME_DIR"):
+        files.append(Path(runtime) / "containers" / "auth.json")
+    return (*files, Path.home() / ".config" / "containers" / "auth.json")
 
 
 def tool_environment() -> dict[str, str]:

@@ -18,6 +18,7 @@ STATUS: dict[type[errors.GatesmithError], int] = {
     errors.ArtifactError: 500,
     errors.ArtifactNotFound: 404,
     errors.RegistryRefused: 502,
+    errors.RegistryUnreachable: 502,
     errors.DeviceError: 500,
     errors.DeviceNotFound: 503,
     errors.DeviceBusy: 503,
