@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +14,7 @@ from gatesmith.cli.output import JsonFlag, emit, table, verb
 from gatesmith.cli.progress import progress_bar
 from gatesmith.cli.targets import check_out, check_writable, new_folder
 
-__all__ = ["build", "summary"]
+__all__ = ["build", "cycles", "stage_seconds", "summary"]
 
 LOWEST_MHZ, HIGHEST_MHZ = 0.001, 2000.0
 
@@ -99,20 +100,22 @@ def summary(data: dict[str, Any]) -> None:
         ["digest", data["digest"]],
         ["bitstream", f"{data['bitstream_bytes']:,} bytes"],
         ["clock, fmax", f"{data['clock_hz'] / 1e6:.3f} MHz, {data['fmax_hz'] / 1e6:.1f} MHz"],
-        ["latency", f"{_cycles(data['latency_cycles'])}, {latency_ns:.0f} ns"],
-        ["initiation interval", _cycles(data["initiation_interval_cycles"])],
+        ["latency", f"{cycles(data['latency_cycles'])}, {latency_ns:.0f} ns"],
+        ["initiation interval", cycles(data["initiation_interval_cycles"])],
         ["utilization", ", ".join(f"{name} {u['used']}/{u['available']}" for name, u in used.items())],
         ["agreement with the float model", agreement],
         ["largest output error", f"{data['max_abs_error']:.4g}"],
         ["proved exact", ", ".join(data["verified"])],
-        ["seconds", "cached" if data["cached"] else _seconds(data["seconds"])],
+        ["seconds", "cached" if data["cached"] else stage_seconds(data["seconds"])],
     ]
     table("", ["", ""], rows)
 
 
-def _cycles(count: int) -> str:
+def cycles(count: int) -> str:
+    """A number of clock cycles in words."""
     return f"{count} cycle{'' if count == 1 else 's'}"
 
 
-def _seconds(stages: dict[str, float]) -> str:
-    return ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in stages.items() if seconds >= 0.05)
+def stage_seconds(stages: Mapping[str, float]) -> str:
+    """The stages that took long enough to be told."""
+    return ", ".join(f"{stage} {value:.1f}" for stage, value in stages.items() if value >= 0.05)

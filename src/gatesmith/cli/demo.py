@@ -13,8 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gatesmith.cli.build import cycles, stage_seconds
 from gatesmith.cli.output import JsonFlag, emit, table, verb
 from gatesmith.cli.progress import progress_bar
+from gatesmith.cli.targets import check_writable
 
 if TYPE_CHECKING:
     from gatesmith.flow import Build
@@ -33,7 +35,9 @@ def demo(as_json: JsonFlag = False) -> None:
 
     from gatesmith.artifact.store import Store
     from gatesmith.flow import build_firmware
+    from gatesmith.tools import home_path
 
+    check_writable(home_path())
     start = time.perf_counter()
     model, train, test, labels = _trained()
     seconds = {"train": time.perf_counter() - start}
@@ -139,21 +143,20 @@ def _show(data: dict[str, Any], builds: list[Build]) -> None:
     columns = [_column(build) for build in builds]
     names = list(columns[0])
     table("firmware", ["", *BOARDS], [[name, *(column[name] for column in columns)] for name in names])
-    used = ", ".join(f"{stage} {value:.1f}" for stage, value in data["seconds"].items())
-    print(f"other seconds: {used}")
+    print(f"other seconds: {stage_seconds(data['seconds'])}")
 
 
 def _column(build: Build) -> dict[str, str]:
     firmware = build.firmware
     used = [f"{k} {u.used}/{u.available}" for k, u in firmware.report.utilization.items() if u.used]
-    stages = "cached" if build.cached else "\n".join(f"{k} {v:.1f}" for k, v in build.seconds.items())
+    stages = "cached" if build.cached else stage_seconds(build.seconds).replace(", ", "\n")
     return {
         "part": firmware.part,
         "utilization": "\n".join(used),
         "clock": f"{firmware.clock_hz / 1e6:g} MHz",
         "fmax": f"{firmware.report.fmax_hz / 1e6:.1f} MHz",
-        "latency": f"{firmware.latency_cycles} cycles, {1e9 * firmware.latency_cycles / firmware.clock_hz:.0f} ns",
-        "initiation interval": f"{firmware.initiation_interval_cycles} cycle",
+        "latency": f"{cycles(firmware.latency_cycles)}, {1e9 * firmware.latency_cycles / firmware.clock_hz:.0f} ns",
+        "initiation interval": cycles(firmware.initiation_interval_cycles),
         "bitstream": f"{len(firmware.bitstream):,} bytes",
         "proved exact": ", ".join(firmware.verified),
         "seconds": stages,

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gatesmith.cli.output import JsonFlag, emit, table, verb
 from gatesmith.cli.progress import progress_bar
+
+if TYPE_CHECKING:
+    from gatesmith.tools import ToolStatus
 
 __all__ = ["doctor"]
 
@@ -23,14 +26,18 @@ def doctor(
     from gatesmith.tools import tool_status
 
     found = list(tool_status())
+    if not as_json:
+        _show(found)  # what is there is worth knowing even when a tool does not start
     if warm:
         with progress_bar(as_json=as_json) as progress:
             warm_up(progress)
-    rows = [
-        [s.name, s.version if s.found else "missing", s.used_for, "" if s.found else s.how_to_install] for s in found
-    ]
-    emit(
-        {"tools": [asdict(status) for status in found]},
-        lambda: table("", ["tool", "version", "used for", "how to install"], rows),
-        as_json=as_json,
-    )
+    if as_json:
+        emit({"tools": [asdict(status) for status in found]}, lambda: None, as_json=True)
+
+
+def _show(found: list[ToolStatus]) -> None:
+    rows = [[status.name, status.version if status.found else "missing", status.used_for] for status in found]
+    table("", ["tool", "version", "used for"], rows)
+    for status in found:
+        if not status.found:
+            print(f"to get {status.name}: {status.how_to_install}")

@@ -24,12 +24,13 @@ def pack(
     from gatesmith.artifact.store import Store
     from gatesmith.errors import ArtifactNotFound
 
+    name = str(Reference.parse(tag))
     firmwares = []
     for folder in folders:
         if not folder.is_dir():
             raise ArtifactNotFound(f"folder {str(folder)!r} does not exist", path=str(folder))
         store, reference = named(str(folder))
         firmwares += [store.load(reference, board=board) for board in store.inspect(reference)["boards"]]
-    digest = Store().save(tag, firmwares)
-    data = {"reference": str(Reference.parse(tag)), "digest": digest, "boards": [f.board for f in firmwares]}
+    digest = Store().save(name, firmwares)
+    data = {"reference": name, "digest": digest, "boards": [f.board for f in firmwares]}
     emit(data, lambda: print(f"{data['reference']} {digest}: {', '.join(data['boards'])}"), as_json=as_json)
