@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -14,41 +15,69 @@ from gatesmith.errors import TensorMismatch
 
 __all__ = ["load_samples"]
 
+MAX_UNPACKED_BYTES = 4 << 30
+
+# what damaged zip members raise beside ValueError: bad checksums, unknown compressions, encryption
+ARCHIVE_ERRORS = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, KeyError, SyntaxError)
+
 
 def load_samples(path: Path) -> dict[str, NDArray[Any]]:
     """Arrays by name; the array of a ``.npy`` or ``.csv`` file has the name ``""``.
 
-    A first row of a ``.csv`` that is not numbers is taken for a header.
+    A first row of a ``.csv`` without a single number is taken for a header.
 
     Raises
     ------
     TensorMismatch
         When the file is missing, damaged, of another kind, or holds something else than numbers.
     """
-    if not path.is_file():
-        raise TensorMismatch(f"file {str(path)!r} does not exist", path=str(path))
     try:
-        if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as archive:
-                return {name: archive[name] for name in archive.files}
-        if path.suffix == ".npy":
-            return {"": np.load(path, allow_pickle=False)}
+        if not path.is_file():
+            raise TensorMismatch(f"file {str(path)!r} {_missing(path)}", path=str(path))
         if path.suffix == ".csv":
             return {"": _read_csv(path)}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, csv.Error) as error:
-        raise TensorMismatch(f"file {str(path)!r} cannot be read: {error}", path=str(path)) from error
+        if path.suffix in {".npy", ".npz"}:
+            return _read_numpy(path)
+    except (ValueError, OSError, EOFError, MemoryError, csv.Error, *ARCHIVE_ERRORS) as error:
+        words = " ".join(str(error).split())
+        raise TensorMismatch(f"file {str(path)!r} cannot be read: {words}", path=str(path)) from error
     raise TensorMismatch(f"file {str(path)!r} is not one of .npz, .npy and .csv", path=str(path))
 
 
+def _missing(path: Path) -> str:
+    return "is a folder" if path.is_dir() else "does not exist"
+
+
+def _read_numpy(path: Path) -> dict[str, NDArray[Any]]:
+    """Told apart by content: a .npz file is a zip, whatever its name."""
+    if not zipfile.is_zipfile(path):
+        values = np.load(path, allow_pickle=False)
+        return {"": values}
+    with zipfile.ZipFile(path) as archive:
+        size = sum(member.file_size for member in archive.infolist())
+    if size > MAX_UNPACKED_BYTES:
+        raise ValueError(f"it unpacks to {size} bytes, {MAX_UNPACKED_BYTES} are possible")
+    with np.load(path, allow_pickle=False) as archive:
+        values = {name: archive[name] for name in archive.files}
+    for name, array in values.items():
+        if not isinstance(array, np.ndarray):  # a member that is no .npy comes as bytes
+            raise ValueError(f"member {name!r} is no array")
+    return values
+
+
 def _read_csv(path: Path) -> NDArray[np.float64]:
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.reader(file) if row]
-    if rows and not all(map(_is_number, rows[0])):
+    # utf-8-sig: spreadsheets write a mark at the beginning, which is no part of the first number
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        rows = [(number, row) for number, row in enumerate(csv.reader(file), 1) if row]
+    if rows and not any(map(_is_number, rows[0][1])):
         rows = rows[1:]
-    for number, row in enumerate(rows, 1):
-        if len(row) != len(rows[0]):
-            raise ValueError(f"sample {number} has {len(row)} columns, the first has {len(rows[0])}")
-    return np.array(rows, dtype=np.float64)
+    for number, row in rows:
+        if len(row) != len(rows[0][1]):
+            raise ValueError(f"row {number} has {len(row)} columns, the first sample has {len(rows[0][1])}")
+        column = next((i for i, text in enumerate(row, 1) if not _is_number(text)), None)
+        if column is not None:
+            raise ValueError(f"row {number}, column {column} is {row[column - 1]!r}, a number is needed")
+    return np.array([row for _, row in rows], dtype=np.float64)
 
 
 def _is_number(text: str) -> bool:

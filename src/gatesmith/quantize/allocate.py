@@ -55,11 +55,12 @@ FEWEST_BITS = 8
 ROUNDING = Rounding.HALF_UP
 """Inside the graph: half to even would need two adders more for each activation and is no more accurate."""
 
-FRACTION_BITS = range(-8, 33)
-"""Of an edge; others are brought inside by an exponent. The unrolled engine takes up to 32."""
+# Ref: da4ml 0.6.0: constants are decimals of 28 digits, which hold a sum's offset exactly up to 24 fraction bits
+FRACTION_BITS = range(-8, 25)
+"""Of a sum; others are brought inside by an exponent."""
 
+INPUT_FRACTION_BITS = range(-8, 21)
 WEIGHT_FRACTION_BITS = range(-30, 31)
-INPUT_FRACTION_BITS = range(-16, 21)
 
 
 def allocate(graph: Graph, data: dict[str, NDArray[Any]], precision: int) -> Graph:
@@ -160,7 +161,7 @@ class _Allocation:
         before = self.exponents[edge.name]
         for width in range(self.precision, min(self.precision, FEWEST_BITS) - 1, -1):
             inner = self._narrow(node.inputs[0], width)
-            format = best_format(node.weight, width, signed=True)
+            format = best_format(node.weight, width, signed=True, seen=False)
             # in the float graph's scale: the input's fraction bits, and the most that the weights may have
             given = inner.fraction_bits + before
             room = SUM_BITS - 2 - math.frexp(self._reach(node, edge, inner))[1] - given

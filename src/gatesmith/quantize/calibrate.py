@@ -55,7 +55,8 @@ def check_calibration(graph: Graph, data: Mapping[str, NDArray[Any]] | NDArray[A
     if data is None:
         names = ", ".join(f"{t.edge.name}: {list(t.edge.shape)}" for t in graph.inputs)
         raise CalibrationNeeded(f"model {graph.name!r} has no calibration data for its inputs ({names}); {HOW}")
-    arrays = dict(data) if isinstance(data, Mapping) else {"": np.asarray(data)}
+    given = data if isinstance(data, Mapping) else {"": data}
+    arrays = {name: np.asarray(values) for name, values in given.items()}
     checked = {
         t.edge.name: _check_one(t.edge.name, t.edge.shape, _pick(graph, arrays, t.edge.name)) for t in graph.inputs
     }

@@ -1,7 +1,8 @@
 """Float graph to an equal, smaller float graph: products merged, input scaling moved to the host.
 
-Two Dense nodes in a row are one; a diagonal Dense at an input (a scaler) is a host operation, declared in the contract,
-so that inputs of very different ranges each get the whole of their bits.
+Two Dense nodes in a row are one unless that makes more products; a diagonal Dense at an input (a scaler) is a host
+operation, declared in the contract, so that inputs of very different ranges each get the whole of their bits. Nodes
+that no output needs are gone, and so are reshapes that another reshape undoes.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ __all__ = ["fold", "with_scaled_inputs"]
 
 Real = NDArray[np.float64]
 
+MAX_EXPONENT = 120
+"""Inputs are scaled by at most two to this power."""
+
 
 def fold(graph: Graph) -> Graph:
     """Simplify; the result computes the same up to float64 rounding.
@@ -30,9 +34,36 @@ def fold(graph: Graph) -> Graph:
         A float graph.
     """
     changed = True
+    graph = _without_detours(_needed(graph))
     while changed:
         graph, changed = _fold_once(graph)
-    return graph
+    return _needed(graph)
+
+
+def _needed(graph: Graph) -> Graph:
+    """Without nodes that no output depends on."""
+    wanted = {terminal.edge.name for terminal in graph.outputs}
+    for node in reversed(graph.nodes):
+        if node.output.name in wanted:
+            wanted.update(node.inputs)
+    return replace(graph, nodes=tuple(node for node in graph.nodes if node.output.name in wanted))
+
+
+def _without_detours(graph: Graph) -> Graph:
+    """Every reader takes a reshaped edge from before the reshapes when it has the same shape there."""
+    edges = graph.edges
+    sources: dict[str, list[str]] = {}  # edge -> the edges before the reshapes above it, nearest first
+    nodes = []
+    for node in graph.nodes:
+        inputs = tuple(
+            next((far for far in reversed(sources.get(name, [])) if edges[far].shape == edges[name].shape), name)
+            for name in node.inputs
+        )
+        if isinstance(node, Reshape):
+            inputs = (*sources.get(node.inputs[0], [node.inputs[0]])[-1:],)
+            sources[node.output.name] = [node.inputs[0], *sources.get(node.inputs[0], [])]
+        nodes.append(replace(node, inputs=inputs))
+    return _needed(replace(graph, nodes=tuple(nodes)))
 
 
 def _fold_once(graph: Graph) -> tuple[Graph, bool]:
@@ -44,7 +75,12 @@ def _fold_once(graph: Graph) -> tuple[Graph, bool]:
             continue
         source = node.inputs[0]
         previous = writers.get(source)
-        if isinstance(previous, Dense) and readers[source] == 1 and source not in outputs:
+        if (
+            isinstance(previous, Dense)
+            and readers[source] == 1
+            and source not in outputs
+            and _is_smaller(previous, node)
+        ):
             merged = replace(
                 node,
                 inputs=previous.inputs,
@@ -63,6 +99,12 @@ def _readers(graph: Graph) -> dict[str, int]:
         for name in node.inputs:
             count[name] += 1
     return count
+
+
+def _is_smaller(first: Dense, second: Dense) -> bool:
+    """Whether the product of both has no more products than the two; a bottleneck's has."""
+    before = np.count_nonzero(first.weight) + np.count_nonzero(second.weight)
+    return bool(np.count_nonzero(first.weight @ second.weight) <= before)
 
 
 def _is_diagonal(node: Dense) -> bool:
@@ -105,7 +147,8 @@ def with_scaled_inputs(graph: Graph, data: Mapping[str, Real]) -> Graph:
         if not isinstance(node, Dense) or terminal is None or terminal.host or readers[terminal.edge.name] != 1:
             continue
         largest = np.abs(data[terminal.edge.name]).max(axis=0)
-        scale = np.exp2(-np.ceil(np.log2(np.where(largest > 0, largest, 1.0))))
+        exponents = np.ceil(np.log2(np.where(largest > 0, largest, 1.0)))
+        scale = np.exp2(-np.clip(exponents, -MAX_EXPONENT, MAX_EXPONENT))
         host = HostOperation(
             kind=HostOperationKind.SCALE, scale=tuple(scale.tolist()), offset=tuple(np.zeros_like(scale).tolist())
         )

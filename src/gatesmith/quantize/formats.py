@@ -15,15 +15,32 @@ __all__ = ["best_format", "moved"]
 
 Real = NDArray[np.float64]
 
+SPARE_WIDTH = 10
+"""From this width on, outliers that were not seen cost more than a coarser step."""
+
+HEADROOM = 1.5
+
 LARGEST_EXPONENT = 200
 """Values beyond 2**200 are refused, those below 2**-200 count as zero."""
 
 
-def best_format(values: Real, width: int, *, signed: bool, through: Callable[[Real], Real] = lambda v: v) -> FixedPoint:
+def best_format(
+    values: Real,
+    width: int,
+    *,
+    signed: bool,
+    seen: bool = True,
+    through: Callable[[Real], Real] = lambda v: v,
+) -> FixedPoint:
     """The format of this width whose rounding changes ``through(values)`` least, in squared error.
 
     Tries the scale that covers all values, a coarser one and two finer ones that saturate the outliers; of equals, the
     finest.
+
+    Parameters
+    ----------
+    seen : bool
+        The values are what was seen and not all there is; with bits to spare the format then covers more than them.
     """
     largest = float(np.max(np.abs(values), initial=0.0))
     top = 0 if largest == 0 else math.ceil(math.log2(largest) + 1e-12)
@@ -32,6 +49,9 @@ def best_format(values: Real, width: int, *, signed: bool, through: Callable[[Re
     top = max(top, -LARGEST_EXPONENT)
     fraction = width - int(signed) - top
     candidates = [FixedPoint(signed, top - finer, fraction + finer) for finer in (2, 1, 0, -1)]
+    if seen and width >= SPARE_WIDTH:
+        covering = [c for c in candidates if c.step * c.max_integer >= HEADROOM * largest]
+        candidates = covering or candidates[-1:]
     exact = through(values)
 
     def error(format: FixedPoint) -> float:
