@@ -27,7 +27,7 @@ from platformdirs import user_data_path
 from gatesmith.errors import ToolNotFound
 
 __all__ = ["Tool", "ToolStatus", "cache_path", "credential_files", "find_tool", "home_path"]
-__all__ += ["tool_environment", "tool_status"]
+__all__ += ["proxy_for", "tool_environment", "tool_status"]
 
 _WORKER = Path(__file__).parent / "toolchain" / "worker.py"
 _BUILD_HINT = "pip install 'gatesmith[build]'"
@@ -57,6 +57,15 @@ def credential_files() -> tuple[Path, ...]:
     if runtime := os.environ.get("XDG_RUNTIME_DIR"):
         files.append(Path(runtime) / "containers" / "auth.json")
     return (*files, Path.home() / ".config" / "containers" / "auth.json")
+
+
+def proxy_for(scheme: str, host: str) -> str:
+    """URL of the proxy that the environment names for a host, or nothing; this machine is always reached directly."""
+    from urllib.request import getproxies, proxy_bypass
+
+    if host == "localhost" or host.startswith("127.") or host == "::1" or proxy_bypass(host):
+        return ""
+    return getproxies().get(scheme, "")
 
 
 def tool_environment() -> dict[str, str]:

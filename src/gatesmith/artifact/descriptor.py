@@ -80,20 +80,29 @@ class Descriptor:
         ------
         DigestMismatch
         """
-        if len(content) != self.size:
+        # a wrong length is told without hashing
+        self.check_sum(len(content), digest_of(content) if len(content) == self.size else "")
+
+    def check_sum(self, size: int, digest: str) -> None:
+        """The same, for content that was counted and hashed elsewhere.
+
+        Raises
+        ------
+        DigestMismatch
+        """
+        if size != self.size:
             raise DigestMismatch(
-                f"content of {self.digest} has {len(content)} bytes, {self.size} were announced; "
+                f"content of {self.digest} has {size} bytes, {self.size} were announced; "
                 "remove the artifact and fetch or build it again",
                 digest=self.digest,
-                size=len(content),
+                size=size,
                 announced_size=self.size,
             )
-        found = digest_of(content)
-        if found != self.digest:
+        if digest != self.digest:
             raise DigestMismatch(
-                f"content of {self.digest} has digest {found}; remove the artifact and fetch or build it again",
+                f"content of {self.digest} has digest {digest}; remove the artifact and fetch or build it again",
                 digest=self.digest,
-                found_digest=found,
+                found_digest=digest,
             )
 
 

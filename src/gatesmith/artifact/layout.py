@@ -12,24 +12,34 @@ while blobs are read or written and exclusively while unreachable ones are delet
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
-import os
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from gatesmith.artifact import media_types
+from gatesmith.artifact.checked import CHUNK_BYTES, CheckedWriter, Told
 from gatesmith.artifact.descriptor import Descriptor, canonical_json, parse_json
-from gatesmith.artifact.manifest import parse_index
+from gatesmith.artifact.durable import becoming, locked, store_errors
+from gatesmith.artifact.pointers import INDEX_TYPES, MANIFEST_TYPES, parse_pointers
 from gatesmith.artifact.reference import Reference
-from gatesmith.errors import ArtifactError, ArtifactNotFound, DigestMismatch, ManifestInvalid, StoreWriteFailed
+from gatesmith.errors import (
+    ArtifactError,
+    ArtifactNotFound,
+    DigestMismatch,
+    LimitExceeded,
+    ManifestInvalid,
+)
+
+if TYPE_CHECKING:
+    from gatesmith.artifact.transport import Transport
 
 __all__ = ["MAX_BLOB_BYTES", "Layout", "Named"]
 
 MAX_BLOB_BYTES = 256 << 20
 _REF_NAME = "org.opencontainers.image.ref.name"
+_SUBJECT = "dev.gatesmith.subject"
+"""On an entry without a name: it is kept for as long as this digest is, and found by it."""
 _MARKER = canonical_json({"imageLayoutVersion": "1.0.0"})
 Named = dict[str, Descriptor]
 """Reference name to what it points to, in the order of ``index.json``."""
@@ -37,6 +47,8 @@ Named = dict[str, Descriptor]
 
 class Layout:
     """One image-layout folder; it is made at the first write. Implements :class:`~.transport.Transport`."""
+
+    keeps_links = False
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -49,20 +61,10 @@ class Layout:
         ManifestInvalid
             When ``index.json`` is damaged.
         """
-        try:
-            content = (self.path / "index.json").read_bytes()
-        except FileNotFoundError:
-            return {}
-        except OSError as error:
-            raise ArtifactNotFound(
-                f"store {self.path} cannot be read: {error.strerror}", path=str(self.path)
-            ) from error
-        entries = parse_json(content, f"{self.path / 'index.json'}").get("manifests")
-        if not isinstance(entries, list):
-            raise ManifestInvalid(f"{self.path / 'index.json'} has no list of manifests")
-        descriptors = [Descriptor.from_json(entry) for entry in entries]
         names: Named = {}
-        for descriptor in descriptors:
+        for descriptor in self._entries():
+            if _SUBJECT in descriptor.annotations:
+                continue
             # Other tools may list one name twice; the first counts, the rest is kept until the name is given anew.
             if names.setdefault(descriptor.annotations.get(_REF_NAME, descriptor.digest), descriptor) != descriptor:
                 names[descriptor.digest] = descriptor
@@ -94,10 +96,7 @@ class Layout:
             with self._blob(descriptor.digest).open("rb") as file:
                 content = file.read(descriptor.size + 1)
         except OSError as error:
-            raise ArtifactNotFound(
-                f"{descriptor.digest} cannot be read in {self.path}: {error.strerror}; fetch or build it again",
-                digest=descriptor.digest,
-            ) from error
+            raise _unreadable(descriptor, self.path, error) from error
         if len(content) > descriptor.size:
             raise DigestMismatch(
                 f"content of {descriptor.digest} has more than its announced {descriptor.size} bytes",
@@ -109,32 +108,96 @@ class Layout:
     def put(self, descriptor: Descriptor, content: bytes) -> None:
         """Store content; what is there and sound already is not written again."""
         descriptor.check(content)
-        with _store_errors(self.path):
+        with store_errors(self.path):
             self._make()
-            if not self._holds(descriptor):
-                self._write(self._blob(descriptor.digest), content)
+            if not self.holds(descriptor):
+                with self._partial(descriptor.digest) as file:
+                    file.write(content)
+
+    fetch_manifest, put_manifest = fetch, put
+
+    def holds(self, descriptor: Descriptor) -> bool:
+        """Whether content is there and sound."""
+        try:
+            writer = CheckedWriter(descriptor)
+            self.pour(descriptor, writer)
+            writer.finish()
+        except ArtifactError:
+            return False
+        return True
+
+    holds_manifest = holds
+
+    def pour(self, descriptor: Descriptor, writer: CheckedWriter) -> None:
+        """Send content to a writer, which checks it."""
+        with self.opened(descriptor) as file:
+            while chunk := file.read(CHUNK_BYTES):
+                writer.write(chunk)
+
+    @contextlib.contextmanager
+    def opened(self, descriptor: Descriptor) -> Iterator[BinaryIO]:
+        """Content as a file, not checked yet."""
+        try:
+            file = self._blob(descriptor.digest).open("rb", buffering=0)
+        except OSError as error:
+            raise _unreadable(descriptor, self.path, error) from error
+        with file:
+            yield file
+
+    def put_from(self, descriptor: Descriptor, source: Transport, *, told: Told | None = None) -> None:
+        """Store content that another place holds, once all of it came and is right."""
+        if descriptor.size > MAX_BLOB_BYTES:
+            raise LimitExceeded(
+                f"{descriptor.digest} is announced with {descriptor.size} bytes, {MAX_BLOB_BYTES} are taken",
+                size=descriptor.size,
+            )
+        with store_errors(self.path):
+            self._make()
+            with self._partial(descriptor.digest) as file:
+                writer = CheckedWriter(descriptor, file, told=told)
+                source.pour(descriptor, writer)
+                writer.finish()
 
     def tag(self, reference: Reference, descriptor: Descriptor) -> None:
         """Let a name point to a manifest or index."""
         self.update(reference, lambda _: descriptor)
 
-    def update(self, reference: Reference, change: Callable[[Descriptor | None], Descriptor | None]) -> None:
-        """Change what a name points to, with nobody in between: ``change`` sees the old and returns the new."""
-        with self.session(writing=True), _store_errors(self.path), self._locked("index", exclusive=True):
-            self._make()
-            names, aliases = self.names(), _aliases(reference)
+    def update(
+        self,
+        reference: Reference,
+        change: Callable[[Descriptor | None], Descriptor | None],
+        *,
+        attached: Iterable[tuple[Descriptor, str]] = (),
+    ) -> None:
+        """Change what a name points to, with nobody in between: ``change`` sees the old and returns the new.
+
+        ``attached`` are referrers, each with its subject's digest, that are listed in the same step.
+        """
+        with self._changing_index() as (names, referrers):
+            aliases = _aliases(reference)
             old = next((names[alias] for alias in aliases if alias in names), None)
             new = change(old)
-            names = {k: v for k, v in names.items() if not {k, v.annotations.get(_REF_NAME)} & set(aliases)}
+            for name in [k for k, v in names.items() if {k, v.annotations.get(_REF_NAME)} & set(aliases)]:
+                del names[name]
             if new is not None:
                 names[reference.tagged] = new
-            self._write(self.path / "index.json", _index_json(names))
+            _attach(referrers, attached)
+
+    def referrers(self, digest: str) -> tuple[Descriptor, ...]:
+        """Manifests that are kept for this one."""
+        found = [e for e in self._entries() if e.annotations.get(_SUBJECT, self._subject(e)) == digest]
+        return tuple(replace(e, annotations={k: v for k, v in e.annotations.items() if k != _SUBJECT}) for e in found)
+
+    def attach(self, descriptor: Descriptor, subject: str) -> None:
+        """Keep a manifest that was put for as long as its subject is kept."""
+        with self._changing_index() as (_, referrers):
+            _attach(referrers, [(descriptor, subject)])
 
     @contextlib.contextmanager
     def session(self, *, writing: bool = False) -> Iterator[None]:
         """While this is held nothing is deleted, from ``put`` to ``tag`` or from ``resolve`` to ``fetch``."""
         if writing:
-            with _store_errors(self.path):
+            with store_errors(self.path):
                 self.path.mkdir(parents=True, exist_ok=True)
         with self._locked("content", exclusive=False):
             yield
@@ -155,8 +218,9 @@ class Layout:
         if not self.path.is_dir():
             return 0
         try:
-            with _store_errors(self.path), self._locked("content", exclusive=True, wait=wait):
+            with store_errors(self.path), self._locked("content", exclusive=True, wait=wait):
                 reachable = self._reachable()
+                self._forget_referrers(reachable)
                 blobs = self.path / "blobs" / "sha256"
                 doomed = [p for p in blobs.glob("*") if f"sha256:{p.name}" not in reachable]
                 return sum(_unlink(path) for path in [*doomed, *(self.path / "partial").glob("*")])
@@ -178,22 +242,62 @@ class Layout:
                 digests |= self.closure(top).keys()
             except ArtifactError as error:
                 raise type(error)(f"{name} is damaged, nothing is deleted; remove it first ({error})") from error
+        waiting = [entry for entry in self._entries() if _SUBJECT in entry.annotations]
+        while found := [entry for entry in waiting if entry.annotations[_SUBJECT] in digests]:
+            for entry in found:
+                digests |= self.closure(entry).keys()
+            waiting = [entry for entry in waiting if entry not in found]
         return digests
 
-    def _children(self, descriptor: Descriptor) -> tuple[Descriptor, ...]:
-        if descriptor.media_type == media_types.INDEX:
-            return parse_index(self.fetch(descriptor))
-        if descriptor.media_type != media_types.MANIFEST:
-            return ()
-        data = parse_json(self.fetch(descriptor), "manifest")
-        return tuple(Descriptor.from_json(entry) for entry in [data.get("config"), *(data.get("layers") or [])])
+    def _forget_referrers(self, reachable: set[str]) -> None:
+        if any(_SUBJECT in e.annotations and e.digest not in reachable for e in self._entries()):
+            with self._changing_index(collecting=True) as (_, referrers):
+                referrers[:] = [entry for entry in referrers if entry.annotations[_SUBJECT] in reachable]
 
-    def _holds(self, descriptor: Descriptor) -> bool:
+    def _children(self, descriptor: Descriptor) -> tuple[Descriptor, ...]:
+        if descriptor.media_type not in INDEX_TYPES + MANIFEST_TYPES:
+            return ()
+        pointers = parse_pointers(descriptor.media_type, self.fetch(descriptor))
+        return pointers.manifests + pointers.blobs
+
+    def _subject(self, descriptor: Descriptor) -> str:
+        """Digest of the subject of an entry that another tool listed without a name; empty when it has none."""
+        if _REF_NAME in descriptor.annotations or descriptor.media_type not in INDEX_TYPES + MANIFEST_TYPES:
+            return ""
         try:
-            self.fetch(descriptor)
+            subject = parse_pointers(descriptor.media_type, self.fetch(descriptor)).subject
         except ArtifactError:
-            return False
-        return True
+            return ""
+        return subject.digest if subject else ""
+
+    def _entries(self) -> list[Descriptor]:
+        place = self.path / "index.json"
+        try:
+            content = place.read_bytes()
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise ArtifactNotFound(
+                f"store {self.path} cannot be read: {error.strerror}", path=str(self.path)
+            ) from error
+        entries = parse_json(content, f"{place}").get("manifests")
+        if not isinstance(entries, list):
+            raise ManifestInvalid(f"{place} has no list of manifests")
+        return [Descriptor.from_json(entry) for entry in entries]
+
+    @contextlib.contextmanager
+    def _changing_index(self, *, collecting: bool = False) -> Iterator[tuple[Named, list[Descriptor]]]:
+        """Names and referrers to change in place; they are written when nothing failed."""
+        with contextlib.ExitStack() as stack:
+            if not collecting:
+                stack.enter_context(self.session(writing=True))
+            stack.enter_context(store_errors(self.path))
+            stack.enter_context(self._locked("index", exclusive=True))
+            self._make()
+            names = self.names()
+            referrers = [entry for entry in self._entries() if _SUBJECT in entry.annotations]
+            yield names, referrers
+            self._write(self.path / "index.json", _index_json(names, referrers))
 
     def _blob(self, digest: str) -> Path:
         return self.path / "blobs" / "sha256" / digest.removeprefix("sha256:")
@@ -204,53 +308,41 @@ class Layout:
             self._write(self.path / "oci-layout", _MARKER)
 
     def _write(self, place: Path, content: bytes) -> None:
-        partial = self.path / "partial" / uuid.uuid4().hex
-        partial.parent.mkdir(exist_ok=True)
-        try:
-            with partial.open("xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(place)
-        except OSError:
-            partial.unlink(missing_ok=True)
-            raise
-        _flush_folder(place.parent)
+        with becoming(place, self.path / "partial") as file:
+            file.write(content)
 
-    @contextlib.contextmanager
-    def _locked(self, name: str, *, exclusive: bool, wait: bool = True) -> Iterator[None]:
-        descriptor = self._open_lock(name, exclusive=exclusive)
-        if descriptor is None:
-            yield
-            return
-        try:
-            kind = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
-            fcntl.flock(descriptor, kind if wait else kind | fcntl.LOCK_NB)
-            yield
-        finally:
-            os.close(descriptor)
+    def _partial(self, digest: str) -> contextlib.AbstractContextManager[BinaryIO]:
+        return becoming(self._blob(digest), self.path / "partial")
 
-    def _open_lock(self, name: str, *, exclusive: bool) -> int | None:
-        path = self.path / f"{name}.lock"
-        try:
-            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        except OSError as error:
-            # A folder that cannot be written (a mounted, read-only one) or is not there has no writers to keep out.
-            if exclusive or error.errno not in {errno.EROFS, errno.EACCES, errno.ENOENT, errno.ENOTDIR}:
-                raise
-        with contextlib.suppress(OSError):
-            return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        return None
+    def _locked(self, name: str, *, exclusive: bool, wait: bool = True) -> contextlib.AbstractContextManager[None]:
+        return locked(self.path / f"{name}.lock", exclusive=exclusive, wait=wait)
 
 
-def _index_json(names: Named) -> bytes:
+def _index_json(names: Named, referrers: Iterable[Descriptor]) -> bytes:
     entries: list[dict[str, Any]] = []
     for name, descriptor in names.items():
         annotations = dict(descriptor.annotations)
         if name != descriptor.digest:
             annotations[_REF_NAME] = name
         entries.append({**descriptor.to_json(), "annotations": annotations})
+    entries += [referrer.to_json() for referrer in referrers]
     return canonical_json({"schemaVersion": 2, "mediaType": media_types.INDEX, "manifests": entries})
+
+
+def _attach(referrers: list[Descriptor], attached: Iterable[tuple[Descriptor, str]]) -> None:
+    for descriptor, subject in attached:
+        annotations = {k: v for k, v in descriptor.annotations.items() if k != _REF_NAME}
+        entry = replace(descriptor, annotations={**annotations, _SUBJECT: subject})
+        known = {(other.digest, other.annotations[_SUBJECT]) for other in referrers}
+        if (entry.digest, subject) not in known:
+            referrers.append(entry)
+
+
+def _unreadable(descriptor: Descriptor, path: Path, error: OSError) -> ArtifactNotFound:
+    return ArtifactNotFound(
+        f"{descriptor.digest} cannot be read in {path}: {error.strerror}; fetch or build it again",
+        digest=descriptor.digest,
+    )
 
 
 def _aliases(reference: Reference) -> list[str]:
@@ -267,25 +359,3 @@ def _unlink(path: Path) -> int:
     size = path.stat().st_size
     path.unlink()
     return size
-
-
-def _flush_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextlib.contextmanager
-def _store_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except BlockingIOError:
-        raise
-    except OSError as error:
-        raise StoreWriteFailed(
-            f"store {path} cannot be written: {error.strerror or error}; free space there or set GATESMITH_HOME",
-            path=str(path),
-            errno=error.errno,
-        ) from error
