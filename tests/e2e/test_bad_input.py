@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import pickle
 import socket
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -196,6 +198,29 @@ def test_port_in_use(store: Path) -> None:
         line, error = both(["serve", "mlp:v1", "--board", "icebreaker", "--http-port", port], home=store)
     assert f"127.0.0.1:{port}" in line
     assert error["port"] == port
+
+
+class _Stranger(BaseHTTPRequestHandler):
+    """A server of another kind: whatever is asked, it answers 200 and an empty object."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def test_a_server_of_another_kind(samples: Path, home: Path) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Stranger) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        line, error = both(["infer", url, "--input", samples / "good.npy"], home=home)
+        server.shutdown()
+    assert f"{url} does not answer as a model does" in line
+    assert "/v2/models/NAME" in line
+    assert error["type"] == "InferenceError"
 
 
 def test_damaged_content_is_told_with_its_digest(samples: Path, tmp_path: Path) -> None:

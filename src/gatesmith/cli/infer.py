@@ -17,6 +17,7 @@ from gatesmith.cli.targets import named
 __all__ = ["infer"]
 
 TIMEOUT_S = 60.0
+URL_HINT = "give the URL of a model, http://HOST:PORT/v2/models/NAME"
 
 
 @verb
@@ -53,6 +54,17 @@ def _from_device(target: str, path: Path, device: str, board: str | None) -> dic
 
 
 def _from_server(url: str, path: Path) -> dict[str, Any]:
+    from gatesmith.errors import InferenceError
+
+    try:
+        return _asked(url, path)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InferenceError(f"{url} does not answer as a model does ({error!r}); {URL_HINT}", url=url) from error
+
+
+def _asked(url: str, path: Path) -> dict[str, Any]:
+    import numpy as np
+
     metadata = _call(url)
     tensors = _tensors(path, metadata["inputs"])
     inputs = [
@@ -65,7 +77,14 @@ def _from_server(url: str, path: Path) -> dict[str, Any]:
         for spec in metadata["inputs"]
     ]
     answer = _call(f"{url}/infer", {"inputs": inputs})
-    return {o["name"]: {key: o[key] for key in ("datatype", "shape", "data")} for o in answer["outputs"]}
+    return {
+        output["name"]: {
+            "datatype": output["datatype"],
+            "shape": output["shape"],
+            "data": np.reshape(output["data"], output["shape"]).tolist(),
+        }
+        for output in answer["outputs"]
+    }
 
 
 def _call(url: str, body: dict[str, Any] | None = None) -> Any:
@@ -77,10 +96,19 @@ def _call(url: str, body: dict[str, Any] | None = None) -> Any:
         with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
             return json.load(response)
     except urllib.error.HTTPError as error:
-        text = error.read(1000).decode(errors="replace")
-        raise InferenceError(f"{url} answered {error.code}: {text}", status=error.code) from error
+        hint = f"; {URL_HINT}" if error.code == 404 else ""
+        raise InferenceError(f"{url} answered {error.code}: {_words(error)}{hint}", status=error.code) from error
     except (OSError, ValueError) as error:
-        raise InferenceError(f"{url} cannot be used: {error}; check that a server runs there") from error
+        reason = getattr(error, "reason", error)
+        raise InferenceError(f"{url} cannot be used: {reason}; check that a server runs there") from error
+
+
+def _words(error: urllib.error.HTTPError) -> str:
+    text = error.read(1000).decode(errors="replace")
+    try:
+        return str(json.loads(text)["error"])
+    except (ValueError, KeyError, TypeError):
+        return text or error.reason
 
 
 def _tensors(path: Path, specs: list[dict[str, Any]]) -> Mapping[str, Any]:
