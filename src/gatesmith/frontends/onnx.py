@@ -16,6 +16,7 @@ import numpy as np
 from gatesmith.contract import HostOperation, HostOperationKind
 from gatesmith.errors import ModelUnreadable, NotInstalled, UnsupportedOperation
 from gatesmith.frontends.frontend import Frontend, GraphBuilder
+from gatesmith.frontends.onnx_ml_operators import ML_OPERATORS
 from gatesmith.frontends.onnx_operators import KEEP_VALUES, OPERATORS, Call, Value
 from gatesmith.model.graph import Graph
 from gatesmith.model.nodes import Edge
@@ -25,6 +26,9 @@ __all__ = ["OnnxFrontend"]
 
 MIN_OPSET = 9
 EXTERNAL = 1  # TensorProto.DataLocation
+
+SUPPORTED = {"": OPERATORS, "ai.onnx": OPERATORS, "ai.onnx.ml": ML_OPERATORS}
+"""Operators by domain."""
 
 
 class OnnxFrontend(Frontend):
@@ -125,10 +129,12 @@ class _Reader:
 
     def _node(self, node: Any) -> None:
         call = Call(self, node)
-        if node.domain not in {"", "ai.onnx"} or node.op_type not in OPERATORS:
-            raise call.refuse(f"is not supported; supported are {', '.join(sorted(OPERATORS))}")
+        operator = SUPPORTED.get(node.domain, {}).get(node.op_type)
+        if operator is None:
+            names = sorted({name for operators in SUPPORTED.values() for name in operators})
+            raise call.refuse(f"is not supported; supported are {', '.join(names)}")
         after_softmax = next((given for given in node.input if given in self.softmax), None)
-        result = call.run()
+        result = call.run(operator)
         if after_softmax is not None and node.op_type != "ArgMax":
             if node.op_type not in KEEP_VALUES or result is not self.values[after_softmax]:
                 raise call.refuse(
