@@ -103,7 +103,7 @@ def build_firmware(
     model: object,
     board: str,
     *,
-    calibration: Path | Mapping[str, NDArray[Any]] | NDArray[Any] | None = None,
+    calibration: str | Path | Mapping[str, NDArray[Any]] | NDArray[Any] | None = None,
     precision: int = 8,
     engine: str = "auto",
     clock_hz: int | None = None,
@@ -120,7 +120,7 @@ def build_firmware(
         A fitted estimator or the path of a model file.
     board : str
         Name of a board.
-    calibration : Path, mapping or ndarray of shape (samples, *input shape)
+    calibration : str or Path of a file, mapping or ndarray of shape (samples, *input shape)
         Data that looks like what the model will see.
     clock_hz : int, optional
         Clock of the gateware; the board's oscillator without.
@@ -171,7 +171,7 @@ class _Order:
 
     model: object
     board: Board
-    calibration: Path | Mapping[str, NDArray[Any]] | NDArray[Any] | None
+    calibration: str | Path | Mapping[str, NDArray[Any]] | NDArray[Any] | None
     precision: int
     clock_hz: int | None
     seed: int
@@ -224,7 +224,9 @@ class _Order:
         _tools(self.board)  # a missing one is told before the work, not after it
         with clock.stage("read"):
             graph = read_model(self.model, name=self.name, trust_pickle=self.trust_pickle)
-            data = load_calibration(self.calibration) if isinstance(self.calibration, Path) else self.calibration
+            data = self.calibration
+            if isinstance(data, str | Path):
+                data = load_calibration(Path(data))
         with clock.stage("quantize"):
             integer, report = quantize(graph, data, precision=self.precision)
         placed = _Placement(integer, self.board, self.link, self.seed, clock)
