@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from gatesmith.cli.build import cycles
 from gatesmith.cli.output import JsonFlag, emit, table, verb
 from gatesmith.cli.targets import named
 
@@ -50,22 +51,21 @@ def _show_model(data: dict[str, Any]) -> None:
 
 def _show_artifact(data: dict[str, Any]) -> None:
     print(f"{data['reference']} {data['digest']}")
-    rows = []
     for firmware in data["firmwares"]:
         config = firmware["config"]
         report = config["report"]
         used = [f"{k} {u['used']}/{u['available']}" for k, u in report["utilization"].items() if u["used"]]
-        rows.append(
-            [
-                config["board"],
-                config["part"],
-                f"{config['link']['clock_hz'] / 1e6:g} of {report['fmax_hz'] / 1e6:.1f} MHz",
-                f"{config['latency_cycles']} cycles",
-                ", ".join(used),
-                ", ".join(config["verified"]),
-            ]
-        )
-    table("", ["board", "part", "clock", "latency", "utilization", "proved exact"], rows)
+        rows = [
+            ["board", f"{config['board']} ({config['part']})"],
+            ["digest", firmware["digest"]],
+            ["clock, fmax", f"{config['link']['clock_hz'] / 1e6:g} MHz, {report['fmax_hz'] / 1e6:.1f} MHz"],
+            ["latency", cycles(config["latency_cycles"])],
+            ["utilization", ", ".join(used) or "-"],
+            ["proved exact", ", ".join(config["verified"]) or "-"],
+        ]
+        print()
+        table("", ["", ""], rows)
+    print()
     for port in (p for kind in ("inputs", "outputs") for p in data["firmwares"][0]["config"]["contract"][kind]):
         host = ", ".join(operation["kind"] for operation in port["host_operations"]) or "nothing"
         f = port["format"]

@@ -36,7 +36,8 @@ def _bar() -> Iterator[Tell]:
     columns = (TextColumn("{task.description:<12}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=1.0)
-        yield lambda stage, done: bar.update(task, description=stage, completed=done)
+        # Short stages say 0 and 1 of themselves, long ones where the whole build is: those move the bar.
+        yield lambda stage, done: bar.update(task, description=stage, completed=done if 0 < done < 1 else None)
 
 
 @contextmanager
