@@ -75,13 +75,22 @@ class SklearnFrontend(Frontend):
 
     def read(self, source: object, *, name: str, trust_pickle: bool) -> Graph:
         estimator = _load(source, trust_pickle=trust_pickle) if isinstance(source, Path) else source
-        *scalers, last = _steps(estimator)
-        builder = GraphBuilder(name)
-        x = builder.input("input", (_feature_count(next(iter(scalers), last)),))
-        for step, scaler in enumerate(scalers):
-            x = _scaled(builder, x, scaler, f"scaler{step}")
-        _predictor(builder, x, last)
-        return builder.graph()
+        try:
+            return _graph(estimator, name)
+        except GatesmithError:
+            raise
+        except Exception as error:
+            raise ModelUnreadable(f"{_class(estimator)} is not whole: {_words(error)}") from error
+
+
+def _graph(estimator: object, name: str) -> Graph:
+    *scalers, last = _steps(estimator)
+    builder = GraphBuilder(name)
+    x = builder.input("input", (_feature_count(next(iter(scalers), last)),))
+    for step, scaler in enumerate(scalers):
+        x = _scaled(builder, x, scaler, f"scaler{step}")
+    _predictor(builder, x, last)
+    return builder.graph()
 
 
 def _load(path: Path, *, trust_pickle: bool) -> object:
