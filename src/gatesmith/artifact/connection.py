@@ -187,6 +187,18 @@ class Connection:
                 raise failure
             patience.wait(failure, wanted_s=retry_after_s(answer.headers.get("retry-after", "")))
 
+    def expect(self, answer: Answer, raw: Iterator[bytes], good: Collection[int], what: str) -> Answer:
+        """The whole of a short answer, when its status is among the good ones.
+
+        Raises
+        ------
+        ArtifactNotFound, AuthenticationFailed, RegistryRefused, RegistryUnreachable
+        """
+        whole = replace(answer, content=self._read(answer, raw, MAX_WORDS_BYTES, good))
+        if whole.status not in good:
+            raise refusal(self.registry, whole, what)
+        return whole
+
     def _next(self, method: str, answer: Answer, redirects: int) -> str:
         if method not in {"GET", "HEAD"}:
             raise self._odd(f"sends a {method} on to another place")

@@ -21,7 +21,7 @@ __all__ = ["becoming", "locked", "store_errors"]
 @contextlib.contextmanager
 def becoming(place: Path, partial_folder: Path) -> Iterator[BinaryIO]:
     """A file to write in another folder of the same disk; it gets to its place when nothing failed."""
-    partial = partial_folder / uuid.uuid4().hex
+    partial = partial_folder / f".{uuid.uuid4().hex}"
     partial_folder.mkdir(exist_ok=True)
     try:
         with partial.open("xb") as file:
@@ -38,7 +38,7 @@ def becoming(place: Path, partial_folder: Path) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def locked(path: Path, *, exclusive: bool, wait: bool = True) -> Iterator[None]:
-    """Hold a lock; a shared one only as far as the folder can be written at all.
+    """Hold a lock on a file, which is made, or on a folder; a shared one only as far as the file can be made.
 
     Raises
     ------
@@ -78,6 +78,8 @@ def store_errors(path: Path) -> Iterator[None]:
 
 
 def _open_lock(path: Path, *, exclusive: bool) -> int | None:
+    if path.is_dir():
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     except OSError as error:

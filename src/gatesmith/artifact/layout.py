@@ -15,7 +15,7 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
 
 from gatesmith.artifact import media_types
 from gatesmith.artifact.checked import CHUNK_BYTES, CheckedWriter, Told
@@ -48,7 +48,7 @@ Named = dict[str, Descriptor]
 class Layout:
     """One image-layout folder; it is made at the first write. Implements :class:`~.transport.Transport`."""
 
-    keeps_links = False
+    keeps_links: ClassVar[bool] = False
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -16,7 +16,7 @@ from gatesmith.artifact import media_types
 from gatesmith.artifact.descriptor import Descriptor, parse_json
 from gatesmith.errors import LimitExceeded, ManifestInvalid
 
-__all__ = ["INDEX_TYPES", "MANIFEST_TYPES", "Pointers", "parse_pointers"]
+__all__ = ["INDEX_TYPES", "MANIFEST_TYPES", "Pointers", "parse_bounded", "parse_pointers"]
 
 INDEX_TYPES: Final = (media_types.INDEX, "application/vnd.docker.distribution.manifest.list.v2+json")
 MANIFEST_TYPES: Final = (media_types.MANIFEST, "application/vnd.docker.distribution.manifest.v2+json")
@@ -46,11 +46,7 @@ def parse_pointers(media_type: str, content: bytes) -> Pointers:
     """
     if media_type not in INDEX_TYPES + MANIFEST_TYPES:
         return Pointers()
-    # A small value takes forty times its text in memory, so values are bounded before anything is made of them.
-    values = content.count(b",") + content.count(b"[") + content.count(b"{")
-    if values > _MAX_VALUES:
-        raise LimitExceeded(f"manifest holds about {values} values, {_MAX_VALUES} are read", values=values)
-    data = parse_json(content, "manifest")
+    data = parse_bounded(content)
     is_index = media_type in INDEX_TYPES
     forbidden = {"layers", "config", "fsLayers"} if is_index else {"manifests", "fsLayers"}
     confused = data.get("schemaVersion") != 2 or data.get("mediaType", media_type) != media_type
@@ -65,6 +61,20 @@ def parse_pointers(media_type: str, content: bytes) -> Pointers:
         subject=Descriptor.from_json(subject) if subject is not None else None,
         artifact_type=artifact_type if isinstance(artifact_type, str) else config[0].media_type if config else "",
     )
+
+
+def parse_bounded(content: bytes) -> dict[str, Any]:
+    """A document from elsewhere as JSON; what it takes in memory is bounded.
+
+    Raises
+    ------
+    LimitExceeded, ManifestInvalid
+    """
+    # A small value takes forty times its text in memory, so values are bounded before anything is made of them.
+    values = content.count(b",") + content.count(b"[") + content.count(b"{")
+    if values > _MAX_VALUES:
+        raise LimitExceeded(f"manifest holds about {values} values, {_MAX_VALUES} are read", values=values)
+    return parse_json(content, "manifest")
 
 
 def _descriptors(data: dict[str, Any], key: str) -> tuple[Descriptor, ...]:

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 
 from gatesmith.errors import ManifestInvalid
 
-__all__ = ["DIGEST", "Reference"]
+__all__ = ["DIGEST", "TAG", "Reference"]
 
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _REPOSITORY = re.compile(rf"{_PART}(?:/{_PART})*")
-_TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
+TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
 _LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
 _REGISTRY = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-fA-F:]+\])(?::[0-9]{{1,5}})?")
 _LONGEST = 255
@@ -44,7 +44,7 @@ class Reference:
     def __post_init__(self) -> None:
         _check("registry", self.registry, _REGISTRY, empty=True)
         _check("repository", self.repository, _REPOSITORY)
-        _check("tag", self.tag, _TAG, empty=bool(self.digest))
+        _check("tag", self.tag, TAG, empty=bool(self.digest))
         _check("digest", self.digest, DIGEST, empty=True)
         if len(self.name) > _LONGEST:
             raise ManifestInvalid(

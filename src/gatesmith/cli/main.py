@@ -11,6 +11,8 @@ import typer
 from gatesmith.cli import (
     boards,
     build,
+    copy,
+    delete,
     demo,
     devices,
     doctor,
@@ -19,8 +21,11 @@ from gatesmith.cli import (
     list_,
     pack,
     program,
+    pull,
+    push,
     remove,
     serve,
+    tags,
     verify,
 )
 from gatesmith.cli.output import FAILED, silence_stdout, usage_error
@@ -41,6 +46,11 @@ VERBS: dict[str, Callable[..., None]] = {
     "pack": pack.pack,
     "list": list_.list_,
     "remove": remove.remove,
+    "push": push.push,
+    "pull": pull.pull,
+    "copy": copy.copy,
+    "tags": tags.tags,
+    "delete": delete.delete,
     "boards": boards.boards,
     "devices": devices.devices,
     "program": program.program,

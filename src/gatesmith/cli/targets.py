@@ -19,8 +19,10 @@ __all__ = ["check_out", "check_writable", "named", "new_folder"]
 LAYOUT_FILES = {"blobs", "content.lock", "index.json", "index.lock", "oci-layout", "partial"}
 
 
-def named(target: str) -> tuple[Store, str]:
+def named(target: str, *, local: bool = False) -> tuple[Store, str]:
     """The store and the reference that a user's REF or DIR stands for.
+
+    A reference that names a registry and is not in the local store is fetched, unless ``local``.
 
     Raises
     ------
@@ -33,6 +35,8 @@ def named(target: str) -> tuple[Store, str]:
     if not folder.is_dir():
         if target.startswith((".", "/", "~")):
             raise ArtifactNotFound(f"folder {target!r} does not exist", path=target)
+        if not local:
+            _fetch_missing(target)
         return Store(), target
     if not (folder / "index.json").is_file() and _stored(target):
         return Store(), target  # a folder that only happens to have the name of an artifact
@@ -45,6 +49,19 @@ def named(target: str) -> tuple[Store, str]:
             path=target,
         )
     return store, found[0]
+
+
+def _fetch_missing(target: str) -> None:
+    from gatesmith.artifact.reference import Reference
+    from gatesmith.cli.registries import access_to, byte_progress
+
+    if not Reference.parse(target).registry or _stored(target):
+        return
+    from gatesmith.artifact.remote import pull_artifact
+    from gatesmith.artifact.store import Store
+
+    with byte_progress(f"pull {target}", as_json=False) as progress:
+        pull_artifact(Store().layout, Reference.parse(target), access_to(False, None, None), progress=progress)
 
 
 def _stored(target: str) -> bool:
