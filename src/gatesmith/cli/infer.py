@@ -7,12 +7,15 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from gatesmith.cli.output import JsonFlag, emit, verb
 from gatesmith.cli.targets import named
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 __all__ = ["infer"]
 
@@ -48,9 +51,14 @@ def _from_device(target: str, path: Path, device: str, board: str | None) -> dic
         decoded = firmware.contract.decode(opened.infer(firmware.contract.encode(tensors)))
     specs = {port.spec.name: port.spec for port in firmware.contract.outputs}
     return {
-        name: {"datatype": specs[name].datatype.value, "shape": list(values.shape), "data": values.tolist()}
+        name: {"datatype": specs[name].datatype.value, "shape": list(values.shape), "data": _plain(values)}
         for name, values in decoded.items()
     }
+
+
+def _plain(values: NDArray[Any]) -> Any:
+    """Nested lists, each number with the digits that its own datatype needs: 0.1, not 0.10000000149011612."""
+    return values.astype(str).astype(float).tolist() if values.dtype.kind == "f" else values.tolist()
 
 
 def _from_server(url: str, path: Path) -> dict[str, Any]:

@@ -16,7 +16,7 @@ __all__ = ["verify"]
 def verify(
     target: Annotated[str, typer.Argument(help="Reference or folder of a build.")],
     board: Annotated[str | None, typer.Option(help="One board's firmware; all of them without.")] = None,
-    level: Annotated[str, typer.Option(help="reference or rtl")] = "rtl",
+    level: Annotated[str, typer.Option(help="reference, rtl, or bitstream (iCE40)")] = "rtl",
     samples: Annotated[int, typer.Option(help="Random samples beside the corners.", min=1, max=10_000_000)] = 10_000,
     as_json: JsonFlag = False,
 ) -> None:
