@@ -19,10 +19,14 @@ __all__ = ["Design", "Firmware", "Link", "Report", "Utilization"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Link:
-    """The UART between host and device: 8N1, ``divisor`` clock cycles for each bit."""
+    """The UART between host and device: 8N1, ``divisor`` clock cycles for each bit.
+
+    ``kind`` is ``uart``, or ``none`` for gateware of another flow that has another way to its host.
+    """
 
     divisor: int
     clock_hz: int
+    kind: str = "uart"
 
     @property
     def baud(self) -> int:
@@ -108,6 +112,12 @@ class Firmware:
         Test vectors: packed inputs and the reference's packed outputs, back to back.
     reports : mapping of str to bytes
         Further files for people: ``placed.svg``, ...
+    parameters : mapping
+        What was asked of the build, as far as it decides the result: ``precision``, ``seed``, ...
+    model_file : tuple of str and bytes
+        Name and content of the trained model's file, which travels beside the firmware; empty when not at hand.
+    digest : str
+        Digest of the manifest that this was read from, or empty; not part of what the firmware is.
     """
 
     name: str
@@ -129,6 +139,9 @@ class Firmware:
     verified: tuple[str, ...] = ()
     vectors: tuple[bytes, bytes] = (b"", b"")
     reports: Mapping[str, bytes] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    model_file: tuple[str, bytes] = ("", b"")
+    digest: str = field(default="", compare=False)
 
     @property
     def clock_hz(self) -> int:
@@ -146,13 +159,14 @@ class Firmware:
             "build_id": self.build_id,
             "model_digest": self.model_digest,
             "contract": self.contract.to_json(),
-            "link": {"kind": "uart", "divisor": self.link.divisor, "clock_hz": self.link.clock_hz},
+            "link": {"kind": self.link.kind, "divisor": self.link.divisor, "clock_hz": self.link.clock_hz},
             "latency_cycles": self.latency_cycles,
             "initiation_interval_cycles": self.initiation_interval_cycles,
             "report": self.report.to_json(),
             "toolchain": dict(sorted(self.toolchain.items())),
             "quantization": dict(self.quantization),
             "verified": list(self.verified),
+            "parameters": dict(self.parameters),
         }
 
     @classmethod
@@ -182,7 +196,7 @@ class Firmware:
                 bitstream=bitstream,
                 hdl=hdl,
                 contract=Contract.from_json(data["contract"]),
-                link=Link(divisor=int(link["divisor"]), clock_hz=int(link["clock_hz"])),
+                link=Link(divisor=int(link["divisor"]), clock_hz=int(link["clock_hz"]), kind=str(link["kind"])),
                 latency_cycles=int(data["latency_cycles"]),
                 initiation_interval_cycles=int(data["initiation_interval_cycles"]),
                 build_id=str(data["build_id"]),
@@ -192,6 +206,7 @@ class Firmware:
                 toolchain={str(k): str(v) for k, v in data["toolchain"].items()},
                 quantization=dict(data["quantization"]),
                 verified=tuple(data["verified"]),
+                parameters=dict(data.get("parameters", {})),
                 vectors=vectors,
                 reports=reports or {},
             )

@@ -189,7 +189,7 @@ class _Order:
         if self.key is None:
             return None
         try:
-            return Store(cache_path("firmware")).load(f"build:{self.key}", board=self.board.name)
+            return Store(cache_path("firmware")).load(f"build:{self.key}", board=self.board.name, with_model=True)
         except ArtifactNotFound:
             return None
         except ArtifactError:  # damaged: build it again
@@ -251,6 +251,8 @@ class _Order:
             quantization=report.to_json(),
             vectors=_kept(integer, vectors[:KEPT_VECTORS]),
             reports={GRAPH_FILE: integer.to_bytes(), "placed.svg": products.placed_svg},
+            parameters={"precision": self.precision, "seed": self.seed},
+            model_file=_model_file(self.model),
         )
         with clock.stage("verify"):
             wanted = reference.infer(integer, vectors)
@@ -271,6 +273,11 @@ class _Order:
             peak_memory_bytes=clock.peaks,
             tries=tuple(tries),
         )
+
+
+def _model_file(model: object) -> tuple[str, bytes]:
+    """Name and content of the model's file; empty for an object in memory."""
+    return (Path(model).name, Path(model).read_bytes()) if isinstance(model, str | Path) else ("", b"")
 
 
 def _tools(board: Board) -> list[str]:

@@ -3,6 +3,9 @@
 The config is the firmware's metadata and the authority; annotations repeat what is needed to choose a board without
 fetching anything, and ``platform`` is a coarse hint for tools that know nothing else. ``artifactType`` is written in
 manifests only: older copying tools drop it from an index and so change the index's digest.
+
+Every layer is a plain tar whose files lie where an inference platform mounts a model, so a container image can be made
+of the same blobs (:mod:`~gatesmith.artifact.images`).
 """
 
 # Ref: OCI image-spec 1.1 manifest.md "Guidelines for Artifact Usage", image-index.md
@@ -10,8 +13,9 @@ manifests only: older copying tools drop it from an index and so change the inde
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from gatesmith.artifact import media_types
@@ -20,16 +24,25 @@ from gatesmith.artifact.descriptor import Descriptor, canonical_json, parse_json
 from gatesmith.errors import ManifestInvalid
 from gatesmith.firmware import Firmware
 
-__all__ = ["BOARD", "SCHEMA_VERSION", "Packed", "Parts", "firmware_digest", "pack_firmware", "unpack_firmware"]
-__all__ += ["index_content", "parse_index", "parse_manifest"]
+__all__ = ["BOARD", "MODEL_DIGEST", "PART", "SCHEMA_VERSION", "Packed", "Parts"]
+__all__ += ["firmware_digest", "folder_of", "index_content", "pack_firmware", "parse_index", "parse_manifest"]
+__all__ += ["unpack_firmware"]
 
 SCHEMA_VERSION: Final = 1
 """Version of the config; ``firmware.config.v1.schema.json`` describes it."""
 
 BOARD: Final = "dev.gatesmith.board"
+PART: Final = "dev.gatesmith.part"
+MODEL_DIGEST: Final = "dev.gatesmith.model-digest"
+CONFIG_FILE: Final = "config.json"
+BITSTREAM_FILE: Final = "firmware.bin"
+_BOARD_NAME = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*")
+_LONGEST_BOARD_NAME = 64
 _TITLE = "org.opencontainers.image.title"  # Ref: OCI image-spec 1.1 annotations.md
 _VENDORS = {"ice40": "lattice", "ecp5": "lattice", "gowin": "gowin", "gatemate": "colognechip"}
-_TOOLCHAIN = "yosys"
+_VENDORS |= dict.fromkeys(("zynq", "zynqmp", "artix7", "kintex7", "virtex7", "spartan7", "virtexuplus"), "xilinx")
+_VENDORS |= dict.fromkeys(("cyclone5", "cyclone10", "max10", "arria10", "stratix10", "agilex"), "intel")
+_TOOLCHAINS = ("yosys", "vivado", "vitis", "quartus", "radiant", "diamond", "gowin")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,15 +82,14 @@ def pack_firmware(firmware: Firmware) -> Packed:
     ManifestInvalid
         When the metadata is not JSON or a file name is not allowed.
     """
+    if len(firmware.board) > _LONGEST_BOARD_NAME or not _BOARD_NAME.fullmatch(firmware.board):
+        raise ManifestInvalid(f"board name {firmware.board!r} is not of lower-case letters, digits, '-', '_' and '.'")
     config = canonical_json({"schema_version": SCHEMA_VERSION, **firmware.metadata()})
     config_descriptor = Descriptor.of(media_types.CONFIG, config)
-    layers = [_layer(media_types.BITSTREAM, firmware.bitstream, f"{firmware.board}.bit")]
-    layers.append(_layer(media_types.HDL, pack_files(firmware.hdl), "hdl.tar.gz"))
-    if any(firmware.vectors):
-        vectors = dict(zip(_VECTOR_FILES, firmware.vectors, strict=True))
-        layers.append(_layer(media_types.VECTORS, pack_files(vectors), "vectors.tar.gz"))
-    if firmware.reports:
-        layers.append(_layer(media_types.REPORTS, pack_files(firmware.reports), "reports.tar.gz"))
+    layers = [
+        _layer(media_types.BITSTREAM, firmware.board, {CONFIG_FILE: config, BITSTREAM_FILE: firmware.bitstream}),
+        *[_layer(kind, firmware.board, files) for kind, files in _further_files(firmware) if files],
+    ]
     annotations = _annotations(firmware)
     manifest = canonical_json(
         {
@@ -101,17 +113,24 @@ def pack_firmware(firmware: Firmware) -> Packed:
 
 
 def firmware_digest(firmware: Firmware) -> str:
-    """The digest of the firmware's manifest: its identity everywhere."""
-    return pack_firmware(firmware).descriptor.digest
+    """The digest of the manifest that a firmware was read from, or that it has once it is written."""
+    return firmware.digest or pack_firmware(firmware).descriptor.digest
 
 
-def unpack_firmware(config: bytes, layers: Mapping[str, bytes]) -> Firmware:
+def folder_of(media_type: str, board: str) -> str:
+    """Where the files of a layer lie in its tar, without a slash at the end."""
+    return "/".join(part for part in ("models/firmware", board, _FOLDERS[media_type]) if part)
+
+
+def unpack_firmware(config: bytes, layers: Mapping[str, bytes], *, digest: str = "") -> Firmware:
     """Read a firmware back.
 
     Parameters
     ----------
     layers : mapping of str to bytes
         Media type to content, of the layers in our own types.
+    digest : str
+        The manifest's, for :func:`firmware_digest`.
 
     Raises
     ------
@@ -124,18 +143,22 @@ def unpack_firmware(config: bytes, layers: Mapping[str, bytes]) -> Firmware:
             f"firmware config has schema version {version!r}, {SCHEMA_VERSION} is read; use a matching gatesmith",
             schema_version=str(version),
         )
-    for needed in (media_types.BITSTREAM, media_types.HDL):
-        if needed not in layers:
-            raise ManifestInvalid(f"manifest has no layer of type {needed}")
-    vectors = unpack_files(layers[media_types.VECTORS]) if media_types.VECTORS in layers else {}
-    reports = unpack_files(layers[media_types.REPORTS]) if media_types.REPORTS in layers else {}
-    return Firmware.from_metadata(
+    board = str(data.get("board"))
+    files = {kind: unpack_files(content, folder=folder_of(kind, board)) for kind, content in layers.items()}
+    main = files.get(media_types.BITSTREAM, {})
+    if BITSTREAM_FILE not in main:
+        raise ManifestInvalid(f"manifest has no layer of type {media_types.BITSTREAM} with a {BITSTREAM_FILE}")
+    if main.get(CONFIG_FILE, config) != config:
+        raise ManifestInvalid(f"the {CONFIG_FILE} beside the bitstream is not the manifest's config")
+    vectors = files.get(media_types.VECTORS, {})
+    firmware = Firmware.from_metadata(
         data,
-        bitstream=layers[media_types.BITSTREAM],
-        hdl=unpack_files(layers[media_types.HDL]),
+        bitstream=main[BITSTREAM_FILE],
+        hdl=files.get(media_types.HDL, {}),
         vectors=(vectors.get(_VECTOR_FILES[0], b""), vectors.get(_VECTOR_FILES[1], b"")),
-        reports=reports,
+        reports=files.get(media_types.REPORTS, {}),
     )
+    return replace(firmware, digest=digest)
 
 
 def parse_manifest(content: bytes) -> Parts:
@@ -151,7 +174,8 @@ def parse_manifest(content: bytes) -> Parts:
     layers = data.get("layers")
     if config.media_type != media_types.CONFIG or not isinstance(layers, list):
         raise ManifestInvalid(
-            f"manifest holds {config.media_type}, not firmware; it was not made by gatesmith",
+            f"manifest holds {config.media_type}, not firmware; it was not made by gatesmith, or one entry of an index "
+            "was copied without the others",
             media_type=config.media_type,
         )
     return Parts(config=config, layers=tuple(Descriptor.from_json(layer) for layer in layers))
@@ -186,24 +210,45 @@ def parse_index(content: bytes) -> tuple[Descriptor, ...]:
 _VECTOR_FILES = ("inputs.bin", "outputs.bin")
 
 
-def _layer(media_type: str, content: bytes, title: str) -> tuple[Descriptor, bytes]:
+_FOLDERS = {
+    media_types.BITSTREAM: "",
+    media_types.HDL: "hdl",
+    media_types.VECTORS: "vectors",
+    media_types.REPORTS: "reports",
+}
+
+
+def _further_files(firmware: Firmware) -> list[tuple[str, Mapping[str, bytes]]]:
+    vectors = dict(zip(_VECTOR_FILES, firmware.vectors, strict=True)) if any(firmware.vectors) else {}
+    return [
+        (media_types.HDL, firmware.hdl),
+        (media_types.VECTORS, vectors),
+        (media_types.REPORTS, firmware.reports),
+    ]
+
+
+def _layer(media_type: str, board: str, files: Mapping[str, bytes]) -> tuple[Descriptor, bytes]:
+    content = pack_files(files, folder=folder_of(media_type, board))
+    title = f"{_FOLDERS[media_type] or 'bitstream'}.tar"
     return Descriptor.of(media_type, content, annotations={_TITLE: title}), content
 
 
 def _annotations(firmware: Firmware) -> dict[str, str]:
     return {
         BOARD: firmware.board,
-        "dev.gatesmith.part": firmware.part,
+        PART: firmware.part,
         "dev.gatesmith.family": firmware.family,
         "dev.gatesmith.engine": firmware.engine,
         "dev.gatesmith.model": firmware.name,
-        "dev.gatesmith.model-digest": firmware.model_digest,
+        MODEL_DIGEST: firmware.model_digest,
     }
 
 
 def _platform(firmware: Firmware) -> dict[str, str]:
     vendor = _VENDORS.get(firmware.family, "unknown")
-    return {"os": vendor, "architecture": firmware.family, "variant": _TOOLCHAIN}
+    tools = " ".join(firmware.toolchain)
+    toolchain = next((name for name in _TOOLCHAINS if name in tools), "unknown")
+    return {"os": vendor, "architecture": firmware.family, "variant": toolchain}
 
 
 def _parse_typed(content: bytes, media_type: str, *, forbidden: str) -> dict[str, Any]:

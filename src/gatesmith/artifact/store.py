@@ -7,13 +7,15 @@ that is read was checked against its digest before it is believed.
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from gatesmith.artifact import media_types
 from gatesmith.artifact.descriptor import Descriptor, parse_json
+from gatesmith.artifact.images import KIND, complete_index, model_layer, pack_model
 from gatesmith.artifact.layout import Layout
 from gatesmith.artifact.manifest import (
     BOARD,
@@ -23,14 +25,17 @@ from gatesmith.artifact.manifest import (
     parse_manifest,
     unpack_firmware,
 )
+from gatesmith.artifact.merge import merge_indexes
 from gatesmith.artifact.reference import Reference
-from gatesmith.errors import ArtifactError, ArtifactNotFound, ManifestInvalid, StoreWriteFailed
+from gatesmith.artifact.selection import choose
+from gatesmith.errors import ArtifactError, ManifestInvalid, StoreWriteFailed
 from gatesmith.firmware import Firmware
 from gatesmith.tools import home_path
 
 __all__ = ["Entry", "Store"]
 
 _OURS = (media_types.BITSTREAM, media_types.HDL, media_types.VECTORS, media_types.REPORTS)
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,26 +76,30 @@ class Store:
 
         Raises
         ------
-        ManifestInvalid, StoreWriteFailed
+        ManifestInvalid
+            When the tag would hold firmware of different models, or a firmware cannot be written.
+        StoreWriteFailed
         """
         name = _taggable(reference)
         _check_boards(firmwares)
         packed = [pack_firmware(firmware) for firmware in firmwares]
-        new = [each.descriptor for each in packed]
+        models = [model for firmware in firmwares if (model := pack_model(firmware))][:1]
+        new = index_content([each.descriptor for each in (*packed, *models)])
         saved: list[Descriptor] = []
         replaced: list[Descriptor] = []
 
         def change(old: Descriptor | None) -> Descriptor:
             replaced.extend([old] if old else [])
-            kept = self._others(old, new) if merge and old else ()
-            content = index_content([*kept, *new])
-            saved.append(Descriptor.of(media_types.INDEX, content))
-            self.layout.put(saved[-1], content)
+            there = self.layout.fetch(old) if merge and old and old.media_type == media_types.INDEX else None
+            index = complete_index(merge_indexes(there, new), self.layout.fetch)
+            saved.append(Descriptor.of(media_types.INDEX, index.content))
+            for descriptor, content in (*index.blobs, (saved[-1], index.content)):
+                self.layout.put(descriptor, content)
             return saved[-1]
 
         try:
             with self.layout.session(writing=True):
-                for each in packed:
+                for each in (*packed, *models):
                     for descriptor, content in each.blobs:
                         self.layout.put(descriptor, content)
                 self.layout.update(name, change)
@@ -101,8 +110,16 @@ class Store:
             self._tidy()
         return saved[-1].digest
 
-    def load(self, reference: str, *, board: str | None = None) -> Firmware:
+    def load(self, reference: str, *, board: str | None = None, with_model: bool = False) -> Firmware:
         """Read the firmware for a board; without a board, the only one there is.
+
+        Where there is none for this very board, one for the same part is taken when nothing says that its pins differ;
+        that is told in a warning on the log.
+
+        Parameters
+        ----------
+        with_model : bool
+            Read the trained model's file too, if it is there.
 
         Raises
         ------
@@ -111,18 +128,18 @@ class Store:
         DigestMismatch, ManifestInvalid
         """
         with self.layout.session():
-            manifests = self._manifests(self.layout.resolve(Reference.parse(reference)))
-            descriptor = _choose(reference, manifests, board)
-            parts = parse_manifest(self.layout.fetch(descriptor))
-            found = {kind: parts.layer(kind) for kind in _OURS}
-            layers = {kind: self.layout.fetch(layer) for kind, layer in found.items() if layer}
-            firmware = unpack_firmware(self.layout.fetch(parts.config), layers)
-        announced = descriptor.annotations.get(BOARD, firmware.board)
-        if firmware.board != announced or (board and firmware.board != board):
+            top = self.layout.resolve(Reference.parse(reference))
+            chosen = choose(reference, self._manifests(top), board)
+            firmware = self._read(chosen.descriptor)
+            if with_model:
+                firmware = replace(firmware, model_file=self._model(top, firmware.model_digest))
+        if firmware.board != chosen.board and chosen.board:
             raise ManifestInvalid(
-                f"{reference} announces firmware for {board or announced} and holds one for {firmware.board}",
+                f"{reference} announces firmware for {chosen.board} and holds one for {firmware.board}",
                 board=firmware.board,
             )
+        if chosen.warning:
+            _log.warning("%s", chosen.warning)
         return firmware
 
     def list(self) -> list[Entry]:
@@ -191,11 +208,21 @@ class Store:
         entries = parse_index(self.layout.fetch(top))
         return tuple(e for e in entries if e.media_type == media_types.MANIFEST and BOARD in e.annotations)
 
-    def _others(self, old: Descriptor, new: Sequence[Descriptor]) -> tuple[Descriptor, ...]:
-        if old.media_type != media_types.INDEX:
-            return ()
-        boards = {descriptor.annotations[BOARD] for descriptor in new}
-        return tuple(e for e in parse_index(self.layout.fetch(old)) if e.annotations.get(BOARD) not in boards)
+    def _read(self, descriptor: Descriptor) -> Firmware:
+        parts = parse_manifest(self.layout.fetch(descriptor))
+        found = {kind: parts.layer(kind) for kind in _OURS}
+        layers = {kind: self.layout.fetch(layer) for kind, layer in found.items() if layer}
+        return unpack_firmware(self.layout.fetch(parts.config), layers, digest=descriptor.digest)
+
+    def _model(self, top: Descriptor, digest: str) -> tuple[str, bytes]:
+        """Name and content of the model's file, empty when it is not there."""
+        entries = parse_index(self.layout.fetch(top)) if top.media_type == media_types.INDEX else ()
+        for entry in entries:
+            if entry.annotations.get(KIND) == "model" and (found := model_layer(self.layout.fetch(entry))):
+                name, layer = found
+                if layer.digest == digest:
+                    return name, self.layout.fetch(layer)
+        return "", b""
 
     def _entry(self, name: str, top: Descriptor) -> Entry:
         try:
@@ -233,17 +260,3 @@ def _check_boards(firmwares: Sequence[Firmware]) -> None:
         raise ManifestInvalid(
             f"an artifact holds one firmware for each board, these are for {boards}", boards=sorted(boards)
         )
-
-
-def _choose(reference: str, manifests: Sequence[Descriptor], board: str | None) -> Descriptor:
-    boards = [manifest.annotations.get(BOARD, "") for manifest in manifests]
-    matching = [m for m in manifests if board is None or m.annotations.get(BOARD, board) == board]
-    if len(matching) == 1:
-        return matching[0]
-    there = f"it holds firmware for {', '.join(boards) or 'no board'}"
-    if board is None and boards:
-        raise ArtifactNotFound(
-            f"{reference} holds firmware for {len(boards)} boards: {', '.join(boards)}; choose one with --board",
-            boards=boards,
-        )
-    raise ArtifactNotFound(f"{reference} has no firmware for board {board}: {there}", board=board, boards=boards)

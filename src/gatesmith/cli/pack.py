@@ -30,7 +30,9 @@ def pack(
         if not folder.is_dir():
             raise ArtifactNotFound(f"folder {str(folder)!r} does not exist", path=str(folder))
         store, reference = named(str(folder))
-        firmwares += [store.load(reference, board=board) for board in store.inspect(reference)["boards"]]
+        firmwares += [
+            store.load(reference, board=board, with_model=True) for board in store.inspect(reference)["boards"]
+        ]
     digest = Store().save(name, firmwares)
     data = {"reference": name, "digest": digest, "boards": [f.board for f in firmwares]}
     emit(data, lambda: print(f"{data['reference']} {digest}: {', '.join(data['boards'])}"), as_json=as_json)

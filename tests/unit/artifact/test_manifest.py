@@ -10,8 +10,14 @@ import pytest
 from firmwares import tiny_firmware, two_port_firmware
 
 from gatesmith.artifact import media_types
-from gatesmith.artifact.descriptor import canonical_json
-from gatesmith.artifact.manifest import index_content, pack_firmware, parse_index, parse_manifest, unpack_firmware
+from gatesmith.artifact.descriptor import canonical_json, digest_of
+from gatesmith.artifact.manifest import (
+    index_content,
+    pack_firmware,
+    parse_index,
+    parse_manifest,
+    unpack_firmware,
+)
 from gatesmith.errors import ManifestInvalid
 from gatesmith.firmware import Firmware
 
@@ -26,8 +32,38 @@ def config_of(firmware: Firmware) -> dict[str, Any]:
 def test_a_firmware_comes_back() -> None:
     firmware = tiny_firmware()
     blobs = {descriptor.media_type: content for descriptor, content in pack_firmware(firmware).blobs}
-    parts = parse_manifest(blobs[media_types.MANIFEST])
-    assert unpack_firmware(blobs[parts.config.media_type], blobs) == firmware
+    config, manifest = blobs.pop(media_types.CONFIG), blobs.pop(media_types.MANIFEST)
+    assert parse_manifest(manifest).config.digest == digest_of(config)
+    assert unpack_firmware(config, blobs) == firmware
+
+
+@pytest.mark.parametrize("missing", [media_types.HDL, media_types.VECTORS, media_types.REPORTS])
+def test_what_a_firmware_lacks_is_no_layer(missing: str) -> None:
+    fields: dict[str, Any] = {
+        media_types.HDL: {"hdl": {}},
+        media_types.VECTORS: {"vectors": (b"", b"")},
+        media_types.REPORTS: {"reports": {}},
+    }
+    firmware = tiny_firmware(**fields[missing])
+    packed = pack_firmware(firmware)
+    layers = {descriptor.media_type: content for descriptor, content in packed.blobs[1:-1]}
+    assert missing not in layers
+    assert unpack_firmware(packed.blobs[0][1], layers) == firmware
+
+
+def test_the_config_beside_the_bitstream_is_the_manifests() -> None:
+    """Two copies that differ would let one reader trust what another never saw."""
+    packed = pack_firmware(tiny_firmware())
+    layers = {descriptor.media_type: content for descriptor, content in packed.blobs[1:-1]}
+    other = packed.blobs[0][1].replace(b'"latency_cycles":9', b'"latency_cycles":8')
+    with pytest.raises(ManifestInvalid, match=r"config\.json beside the bitstream is not the manifest's config"):
+        unpack_firmware(other, layers)
+
+
+@pytest.mark.parametrize("board", ["", "../up", "a/b", "A", "-a", "a" * 65])
+def test_board_names_make_paths(board: str) -> None:
+    with pytest.raises(ManifestInvalid, match="board name"):
+        pack_firmware(tiny_firmware(board=board))
 
 
 def test_the_digest_depends_on_the_content_alone() -> None:

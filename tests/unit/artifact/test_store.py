@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from firmwares import tiny_firmware
 
-from gatesmith.artifact.manifest import firmware_digest
+from gatesmith.artifact.manifest import firmware_digest, pack_firmware
 from gatesmith.artifact.store import Store
+from gatesmith.boards import find_board
 from gatesmith.errors import ArtifactNotFound, DigestMismatch, ManifestInvalid, StoreWriteFailed
 
 ICE, ECP5 = tiny_firmware(), tiny_firmware(board="ulx3s", family="ecp5")
@@ -83,6 +84,54 @@ def test_the_board_has_to_be_clear(store: Store) -> None:
     with pytest.raises(ArtifactNotFound, match="no firmware for board tangnano9k: it holds") as caught:
         store.load("iris:v1", board="tangnano9k")
     assert caught.value.facts["boards"] == ["icebreaker", "ulx3s"]
+
+
+def test_models_do_not_mix_under_one_tag(store: Store) -> None:
+    digest = store.save("iris:v1", [ICE, ECP5])
+    retrained = tiny_firmware(model_digest="sha256:" + "cd" * 32)
+    with pytest.raises(
+        ManifestInvalid, match=r"firmware of 2 models \(sha256:a.* for ulx3s; sha256:c.* for icebreaker\)"
+    ):
+        store.save("iris:v1", [retrained])
+    assert store.resolve("iris:v1") == digest
+    store.save("iris:v1", [retrained], merge=False)
+    assert store.load("iris:v1") == retrained
+    store.save("iris:v1", [ICE])  # nothing of the other model is left
+    assert store.load("iris:v1") == ICE
+
+
+def test_a_loaded_firmware_knows_the_digest_that_the_store_holds(store: Store) -> None:
+    store.save("iris:v1", [ICE])
+    held = store.inspect("iris:v1")["firmwares"][0]["digest"]
+    assert firmware_digest(store.load("iris:v1")) == held == firmware_digest(ICE)
+
+
+def test_the_same_part_stands_in_and_that_is_told(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    part = find_board("icebreaker").part
+    store.save("iris:v1", [tiny_firmware(board="generic-up5k-sg48", part=part.lower())])
+    assert store.load("iris:v1", board="icebreaker").board == "generic-up5k-sg48"
+    assert [record.message for record in caplog.records] == [
+        f"iris:v1 has no firmware for board icebreaker; the one for generic-up5k-sg48 is taken, which has the same "
+        f"part {part.lower()}"
+    ]
+    store.save("iris:v1", [ICE])
+    caplog.clear()
+    assert store.load("iris:v1", board="icebreaker") == ICE
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"board": "generic-hx8k", "part": "iCE40HX8K-CT256"},
+        {"board": "unknown-board", "part": "iCE40UP5K-SG48"},  # the same chip, and who knows what its pins drive
+        {"board": "ice40-hx8k-b-evn", "part": "iCE40UP5K-SG48"},  # known to have other pins
+    ],
+)
+def test_another_part_or_other_pins_do_not_stand_in(store: Store, changes: dict[str, str]) -> None:
+    store.save("iris:v1", [tiny_firmware(**changes)])
+    with pytest.raises(ArtifactNotFound, match=f"no firmware for board icebreaker: it holds .*{changes['board']}"):
+        store.load("iris:v1", board="icebreaker")
 
 
 def test_one_firmware_for_each_board(store: Store) -> None:
@@ -171,8 +220,9 @@ def test_digests_cannot_be_written_to(store: Store) -> None:
 
 
 def test_every_tampered_blob_is_seen(store: Store) -> None:
-    store.save("iris:v1", [ICE])
-    for path in sorted((store.layout.path / "blobs" / "sha256").iterdir()):
+    digest = store.save("iris:v1", [ICE])
+    read = {digest, *(blob_descriptor.digest for blob_descriptor, _ in pack_firmware(ICE).blobs)}
+    for path in [blob(store, one) for one in sorted(read)]:
         good = path.read_bytes()
         for bad in (bytes([good[0] ^ 1]) + good[1:], good[:-1], good + b"\n", b""):
             path.write_bytes(bad)
