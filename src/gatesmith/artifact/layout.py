@@ -34,7 +34,7 @@ from gatesmith.errors import (
 if TYPE_CHECKING:
     from gatesmith.artifact.transport import Transport
 
-__all__ = ["MAX_BLOB_BYTES", "Layout", "Named"]
+__all__ = ["MAX_BLOB_BYTES", "Known", "Layout", "Named"]
 
 MAX_BLOB_BYTES = 256 << 20
 _REF_NAME = "org.opencontainers.image.ref.name"
@@ -43,6 +43,8 @@ _SUBJECT = "dev.gatesmith.subject"
 _MARKER = canonical_json({"imageLayoutVersion": "1.0.0"})
 Named = dict[str, Descriptor]
 """Reference name to what it points to, in the order of ``index.json``."""
+Known = dict[str, tuple[Descriptor, ...]]
+"""Digest of a manifest or index to what it points to."""
 
 
 class Layout:
@@ -80,7 +82,7 @@ class Layout:
             raise _not_found(str(reference), list(names))
         for name, descriptor in names.items():
             if name.rpartition(":")[0] == reference.name:
-                for candidate in (descriptor, *self._children(descriptor)):
+                for candidate in (descriptor, *self.children(descriptor)):
                     if candidate.digest == reference.digest:
                         return candidate
         raise _not_found(str(reference), list(names))
@@ -227,25 +229,44 @@ class Layout:
         except BlockingIOError:
             return 0
 
-    def closure(self, descriptor: Descriptor) -> dict[str, int]:
-        """Every digest that a manifest or index reaches, itself included, with its size."""
-        found = {descriptor.digest: descriptor.size}
-        for child in self._children(descriptor):
-            if child.digest not in found:
-                found |= self.closure(child)
+    def closure(self, descriptor: Descriptor, *, known: Known | None = None) -> dict[str, int]:
+        """Every digest that a manifest or index reaches, itself included, with its size.
+
+        Parameters
+        ----------
+        known : Known, optional
+            Remembers between calls what points to what, so that shared content is read once.
+        """
+        known = {} if known is None else known
+        found, waiting = {descriptor.digest: descriptor.size}, [descriptor]
+        while waiting:
+            for child in self.children(waiting.pop(), known=known):
+                if child.digest not in found:
+                    found[child.digest] = child.size
+                    waiting.append(child)
         return found
 
+    def children(self, descriptor: Descriptor, *, known: Known | None = None) -> tuple[Descriptor, ...]:
+        """What a manifest or index points to; other content points to nothing."""
+        if descriptor.media_type not in INDEX_TYPES + MANIFEST_TYPES:
+            return ()
+        if known is None or descriptor.digest not in known:
+            pointers = parse_pointers(descriptor.media_type, self.fetch(descriptor))
+            known = {} if known is None else known
+            known[descriptor.digest] = pointers.manifests + pointers.blobs
+        return known[descriptor.digest]
+
     def _reachable(self) -> set[str]:
-        digests: set[str] = set()
+        digests, known = set[str](), Known()
         for name, top in self.names().items():
             try:
-                digests |= self.closure(top).keys()
+                digests |= self.closure(top, known=known).keys()
             except ArtifactError as error:
                 raise type(error)(f"{name} is damaged, nothing is deleted; remove it first ({error})") from error
         waiting = [entry for entry in self._entries() if _SUBJECT in entry.annotations]
         while found := [entry for entry in waiting if entry.annotations[_SUBJECT] in digests]:
             for entry in found:
-                digests |= self.closure(entry).keys()
+                digests |= self.closure(entry, known=known).keys()
             waiting = [entry for entry in waiting if entry not in found]
         return digests
 
@@ -253,12 +274,6 @@ class Layout:
         if any(_SUBJECT in e.annotations and e.digest not in reachable for e in self._entries()):
             with self._changing_index(collecting=True) as (_, referrers):
                 referrers[:] = [entry for entry in referrers if entry.annotations[_SUBJECT] in reachable]
-
-    def _children(self, descriptor: Descriptor) -> tuple[Descriptor, ...]:
-        if descriptor.media_type not in INDEX_TYPES + MANIFEST_TYPES:
-            return ()
-        pointers = parse_pointers(descriptor.media_type, self.fetch(descriptor))
-        return pointers.manifests + pointers.blobs
 
     def _subject(self, descriptor: Descriptor) -> str:
         """Digest of the subject of an entry that another tool listed without a name; empty when it has none."""

@@ -13,7 +13,6 @@ from typing import Any
 
 from gatesmith.artifact import media_types
 from gatesmith.artifact.descriptor import Descriptor, canonical_json
-from gatesmith.artifact.manifest import BOARD
 from gatesmith.artifact.pointers import INDEX_TYPES, parse_bounded, parse_pointers
 from gatesmith.errors import ManifestInvalid
 
@@ -67,6 +66,8 @@ def _key(entry: dict[str, Any]) -> str:
 
 
 def _board(entry: dict[str, Any]) -> str:
+    from gatesmith.artifact.manifest import BOARD  # brings numpy, which nothing else here needs
+
     return str((entry.get("annotations") or {}).get(BOARD, ""))
 
 

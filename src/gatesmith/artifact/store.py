@@ -16,7 +16,7 @@ from typing import Any
 from gatesmith.artifact import media_types
 from gatesmith.artifact.descriptor import Descriptor, parse_json
 from gatesmith.artifact.images import KIND, complete_index, model_layer, pack_model
-from gatesmith.artifact.layout import Layout
+from gatesmith.artifact.layout import Known, Layout
 from gatesmith.artifact.manifest import (
     BOARD,
     index_content,
@@ -151,7 +151,8 @@ class Store:
             When the list itself is damaged.
         """
         with self.layout.session():
-            return [self._entry(name, top) for name, top in sorted(self.layout.names().items())]
+            known = Known()
+            return [self._entry(name, top, known) for name, top in sorted(self.layout.names().items())]
 
     def inspect(self, reference: str) -> dict[str, Any]:
         """What an artifact holds: for each board its digest, layers and config, as plain data.
@@ -201,11 +202,11 @@ class Store:
         with contextlib.suppress(ArtifactError):
             self.layout.collect(wait=False)
 
-    def _manifests(self, top: Descriptor) -> tuple[Descriptor, ...]:
+    def _manifests(self, top: Descriptor, *, known: Known | None = None) -> tuple[Descriptor, ...]:
         """The firmware manifests under a tag; entries for other tools carry no board and are left out."""
         if top.media_type == media_types.MANIFEST:
             return (top,)
-        entries = parse_index(self.layout.fetch(top))
+        entries = self.layout.children(top, known=known)
         return tuple(e for e in entries if e.media_type == media_types.MANIFEST and BOARD in e.annotations)
 
     def _read(self, descriptor: Descriptor) -> Firmware:
@@ -224,10 +225,10 @@ class Store:
                     return name, self.layout.fetch(layer)
         return "", b""
 
-    def _entry(self, name: str, top: Descriptor) -> Entry:
+    def _entry(self, name: str, top: Descriptor, known: Known) -> Entry:
         try:
-            boards = tuple(m.annotations.get(BOARD, "") for m in self._manifests(top))
-            size, problem = sum(self.layout.closure(top).values()), ""
+            size, problem = sum(self.layout.closure(top, known=known).values()), ""
+            boards = tuple(m.annotations.get(BOARD, "") for m in self._manifests(top, known=known))
         except ArtifactError as error:
             boards, size, problem = (), 0, str(error)
         return Entry(reference=name, digest=top.digest, boards=boards, size_bytes=size, problem=problem)
