@@ -44,6 +44,7 @@ MAX_MANIFEST_BYTES = 4 << 20
 MAX_FETCH_BYTES = 16 << 20
 MAX_TAGS = 100_000
 MAX_REFERRERS = 4096
+MAX_AMENDS = 50
 _ACCEPTED = (*INDEX_TYPES, *MANIFEST_TYPES)
 _LINK = re.compile(r'\s*<([^>]{1,2048})>\s*;\s*rel="?next"?')
 
@@ -239,8 +240,8 @@ class Registry:
     def amend(self, tag: str, change: Callable[[bytes | None], bytes]) -> Descriptor:
         """Change an index that others may change at the same time, so that no change is lost.
 
-        The protocol cannot compare and swap. So the time from reading to writing is kept short, and the name is read
-        again after others that read the old content have written; when the change is gone, it is made again.
+        The protocol cannot compare and swap. So the name is read once more right before it is written, and again after
+        all who may have read the old content then have written; when the change is gone, it is made again.
 
         Parameters
         ----------
@@ -253,13 +254,14 @@ class Registry:
             When others keep winning.
         """
         limits, pause = self.connection.access.limits, self.connection.access.pause
-        for _ in range(20):
+        for _ in range(MAX_AMENDS):
             old = self._tagged(tag)
             new = change(old[1] if old else None)
             if old and old[1] == new:
                 return old[0]
-            descriptor = Descriptor.of(media_types.INDEX, new)
-            self.put_manifest(descriptor, new, tag=tag)
+            if self._tagged(tag) != old:
+                continue
+            self.put_manifest(Descriptor.of(media_types.INDEX, new), new, tag=tag)
             pause(limits.settle_s)
         raise RegistryRefused(f"others keep changing {self.repository}:{tag}; try again later", tag=tag)
 

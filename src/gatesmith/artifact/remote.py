@@ -92,7 +92,7 @@ def push_artifact(
         content = layout.fetch_manifest(top)
         done = transfer(layout, registry, top, progress=progress, with_top=False)
         if add:
-            top = registry.amend(target.tag, lambda old: merge_indexes(old, content))
+            top = _added(registry, target, content)
         else:
             registry.name(top, content, target.tag)
     return _moved(target, top.digest, done)
@@ -140,6 +140,29 @@ def delete_artifact(reference: Reference, access: Access) -> str:
         digest = registry.resolve(reference).digest
         registry.delete(digest)
     return digest
+
+
+def _added(registry: Registry, target: Reference, content: bytes) -> Descriptor:
+    from gatesmith.artifact.images import complete_index  # brings numpy, which nothing else here needs
+
+    if not target.tag:
+        raise ManifestInvalid(f"{target} names content by digest, which never changes; give a tag to add to")
+    seen: dict[str, bytes] = {}
+
+    def fetch(descriptor: Descriptor) -> bytes:
+        if descriptor.digest not in seen:
+            seen[descriptor.digest] = registry.fetch_manifest(descriptor)
+        return seen[descriptor.digest]
+
+    def change(old: bytes | None) -> bytes:
+        completed = complete_index(merge_indexes(old, content), fetch)
+        for descriptor, blob in completed.blobs:
+            if descriptor.digest not in seen:
+                registry.put(descriptor, blob)
+                seen[descriptor.digest] = blob
+        return completed.content
+
+    return registry.amend(target.tag, change)
 
 
 @contextlib.contextmanager
