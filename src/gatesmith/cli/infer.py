@@ -46,9 +46,10 @@ def _from_device(target: str, path: Path, device: str, board: str | None) -> dic
     store, reference = named(target)
     firmware = store.load(reference, board=board)
     tensors = _tensors(path, [port.spec.to_json() for port in firmware.contract.inputs])
+    payload = firmware.contract.encode(tensors)  # what is wrong with them is told before a board is programmed
     with open_device(device) as opened:
         opened.program(firmware)
-        decoded = firmware.contract.decode(opened.infer(firmware.contract.encode(tensors)))
+        decoded = firmware.contract.decode(opened.infer(payload))
     specs = {port.spec.name: port.spec for port in firmware.contract.outputs}
     return {
         name: {"datatype": specs[name].datatype.value, "shape": list(values.shape), "data": _plain(values)}
