@@ -271,6 +271,8 @@ class Requantize(Node):
     overflow: Overflow = Overflow.SATURATE
 
     def shape(self, inputs: Sequence[Shape]) -> Shape:
+        if self.output.format is None:
+            raise self.refuse("rounds to the format of its edge, which has none")
         return inputs[0]
 
     def evaluate(self, inputs: Sequence[Real], formats: Sequence[FixedPoint | None]) -> Real:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gatesmith.contract import HostOperation, HostOperationKind
-from gatesmith.errors import AccuracyLost, UnsupportedOperation
+from gatesmith.errors import AccuracyLost
 from gatesmith.fixed import FixedPoint, Rounding
 from gatesmith.model import reference
 from gatesmith.model.graph import Graph, Terminal
@@ -138,8 +138,6 @@ class _Allocation:
             return self._clip(node, sources[0])
         if isinstance(node, Add | Concat):
             sources = self._aligned(sources)
-        elif isinstance(node, Requantize):
-            raise UnsupportedOperation(f"node {node.name!r} (Requantize) in a float graph", node=node.name)
         exponent = 0 if isinstance(node, ArgMax) else self.exponents[sources[0].name]
         return self._exact(replace(node, inputs=tuple(edge.name for edge in sources)), exponent)
 

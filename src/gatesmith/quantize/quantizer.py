@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gatesmith.errors import AccuracyLost
+from gatesmith.errors import AccuracyLost, UnsupportedOperation
 from gatesmith.model import reference
 from gatesmith.model.graph import Graph
 from gatesmith.model.nodes import ArgMax
@@ -74,6 +74,8 @@ def quantize(
     """
     if precision not in PRECISIONS:
         raise AccuracyLost(f"precision {precision} bits, {PRECISIONS[0]} to {PRECISIONS[-1]} are possible")
+    if graph.is_integer:
+        raise UnsupportedOperation(f"graph {graph.name!r} has formats already, a float graph is needed")
     data = check_calibration(graph, calibration)
     folded = fold(graph)
     integer = allocate(folded, data, precision)
