@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
+from itertools import groupby
 from typing import Any
 
 from gatesmith.errors import DesignDoesNotFit
@@ -21,6 +22,8 @@ _USED = re.compile(r"Info:\s+(\w+):\s+(\d+)/\s*(\d+)\s+\d+%$")
 _NO_PLACE = re.compile(
     r"unable to place|no bels remaining|failed to expand region|unable to find legal placement|failed to place", re.I
 )
+
+_CELL_NAMES = re.compile(r"_(?:SB_|CC_|TRELLIS_|CCU2C|LUT\d|PFUMX|L6MUX|ALU|MUX2|DFF|[IO]BUF)|\$(?:nextpnr|CCU2|CARRY)")
 
 
 def parse_report(text: str) -> Report:
@@ -66,8 +69,10 @@ def _critical_path(paths: list[Mapping[str, Any]]) -> tuple[str, ...]:
     slowest = slowest_path(paths)
     if slowest is None:
         return ()
-    hops = [f"{hop['delay']:.2f} ns {hop['type']} {_place(hop)}" for hop in slowest["path"]]
-    return (f"{_length_ns(slowest):.2f} ns in all", *hops)
+    hops = [(float(hop["delay"]), _place(hop)) for hop in slowest["path"]]
+    parts = [(place, [delay for delay, _ in group]) for place, group in groupby(hops, key=lambda hop: hop[1])]
+    lines = [f"{sum(delays):.2f} ns, hops {len(delays)}, at {place}" for place, delays in parts]
+    return (f"{_length_ns(slowest):.2f} ns in all", *lines)
 
 
 def _length_ns(path: Mapping[str, Any]) -> float:
@@ -75,6 +80,6 @@ def _length_ns(path: Mapping[str, Any]) -> float:
 
 
 def _place(hop: Mapping[str, Any]) -> str:
-    if "net" in hop:
-        return f"{hop['net']} to {hop['to']['cell']}.{hop['to']['port']}"
-    return f"{hop['from']['cell']}.{hop['from']['port']}"
+    """The signal of the design that a cell was made for: yosys appends one cell's name to another's."""
+    cell = str((hop["to"] if "net" in hop else hop["from"])["cell"])
+    return _CELL_NAMES.split(cell, maxsplit=1)[0] or "a cell that nextpnr added"

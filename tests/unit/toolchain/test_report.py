@@ -56,9 +56,21 @@ def test_the_critical_path_is_the_longest_between_registers_and_names_no_file() 
     path = parse_report(json.dumps(REPORT)).critical_path
     assert path == (
         "4.15 ns in all",
-        "1.39 ns clk-to-q a.Q",
-        "1.76 ns routing left[0] to a_to.D",
-        "1.00 ns setup c.Q",
+        "1.39 ns, hops 1, at a",
+        "1.76 ns, hops 1, at a_to",
+        "1.00 ns, hops 1, at c",
+    )
+
+
+def test_cells_of_one_signal_are_one_line() -> None:
+    names = ["core.sum_SB_LUT4_O_I3_SB_CARRY_CO", "core.sum_SB_CARRY_CI", "core.out_TRELLIS_FF_Q", "$nextpnr_LC_3"]
+    path = {"from": "posedge clk", "to": "posedge clk", "path": [_hop(1.0, "logic", name) for name in names]}
+    report = parse_report(json.dumps({"fmax": {}, "utilization": {}, "critical_paths": [path]}))
+    assert report.critical_path == (
+        "4.00 ns in all",
+        "2.00 ns, hops 2, at core.sum",
+        "1.00 ns, hops 1, at core.out",
+        "1.00 ns, hops 1, at a cell that nextpnr added",
     )
 
 
