@@ -26,6 +26,8 @@ from gatesmith.artifact.manifest import (
     unpack_firmware,
 )
 from gatesmith.artifact.merge import merge_indexes
+from gatesmith.artifact.policy import Policy, load_policy
+from gatesmith.artifact.provenance import pack_claims
 from gatesmith.artifact.reference import Reference
 from gatesmith.artifact.selection import choose
 from gatesmith.errors import ArtifactError, ManifestInvalid, StoreWriteFailed
@@ -40,7 +42,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Entry:
-    """One line of a store's list; ``problem`` says why ``boards`` could not be read, if so."""
+    """One line of a store's list; ``problem`` says why ``boards`` could not be read, if so.
+
+    ``size_bytes`` is that of the artifact, without signatures and other documents about it.
+    """
 
     reference: str
     digest: str
@@ -56,10 +61,13 @@ class Store:
     ----------
     path : Path, optional
         A layout folder; ``GATESMITH_HOME/store`` without.
+    policy : Policy, optional
+        Whose signatures firmware needs to be loaded; the one in the home folder without.
     """
 
-    def __init__(self, path: Path | None = None) -> None:
+    def __init__(self, path: Path | None = None, *, policy: Policy | None = None) -> None:
         self.layout = Layout(path or home_path() / "store")
+        self._policy = policy
 
     def save(self, reference: str, firmwares: Sequence[Firmware], *, merge: bool = True) -> str:
         """Store firmwares, one for each board, under a tag.
@@ -97,12 +105,18 @@ class Store:
                 self.layout.put(descriptor, content)
             return saved[-1]
 
+        claims = [
+            (one.descriptor, claim)
+            for one, f in zip(packed, firmwares, strict=True)
+            for claim in pack_claims(f, one.descriptor)
+        ]
+        attached = [(claim.descriptor, manifest.digest) for manifest, claim in claims]
         try:
             with self.layout.session(writing=True):
-                for each in (*packed, *models):
+                for each in (*packed, *models, *(claim for _, claim in claims)):
                     for descriptor, content in each.blobs:
                         self.layout.put(descriptor, content)
-                self.layout.update(name, change)
+                self.layout.update(name, change, attached=attached)
         except StoreWriteFailed:
             self._tidy()
             raise
@@ -125,12 +139,17 @@ class Store:
         ------
         ArtifactNotFound
             When there is no such artifact, or no firmware for the board; the message names the boards there are.
+        SignatureInvalid
+            When the policy requires a signature and there is none that counts.
         DigestMismatch, ManifestInvalid
         """
+        name = Reference.parse(reference)
         with self.layout.session():
-            top = self.layout.resolve(Reference.parse(reference))
-            chosen = choose(reference, self._manifests(top), board)
-            firmware = self._read(chosen.descriptor)
+            top = self.layout.resolve(name)
+            chosen = choose(reference, self.manifests(top), board)
+            policy = load_policy() if self._policy is None else self._policy
+            policy.check(self.layout, name, list(dict.fromkeys([chosen.descriptor.digest, top.digest])))
+            firmware = self.read(chosen.descriptor)
             if with_model:
                 firmware = replace(firmware, model_file=self._model(top, firmware.model_digest))
         if firmware.board != chosen.board and chosen.board:
@@ -163,7 +182,7 @@ class Store:
         """
         with self.layout.session():
             top = self.layout.resolve(Reference.parse(reference))
-            manifests = self._manifests(top)
+            manifests = self.manifests(top)
             return {
                 "reference": str(Reference.parse(reference)),
                 "digest": top.digest,
@@ -202,14 +221,15 @@ class Store:
         with contextlib.suppress(ArtifactError):
             self.layout.collect(wait=False)
 
-    def _manifests(self, top: Descriptor, *, known: Known | None = None) -> tuple[Descriptor, ...]:
+    def manifests(self, top: Descriptor, *, known: Known | None = None) -> tuple[Descriptor, ...]:
         """The firmware manifests under a tag; entries for other tools carry no board and are left out."""
         if top.media_type == media_types.MANIFEST:
             return (top,)
         entries = self.layout.children(top, known=known)
         return tuple(e for e in entries if e.media_type == media_types.MANIFEST and BOARD in e.annotations)
 
-    def _read(self, descriptor: Descriptor) -> Firmware:
+    def read(self, descriptor: Descriptor) -> Firmware:
+        """The firmware of a manifest, checked against its digests and no policy."""
         parts = parse_manifest(self.layout.fetch(descriptor))
         found = {kind: parts.layer(kind) for kind in _OURS}
         layers = {kind: self.layout.fetch(layer) for kind, layer in found.items() if layer}
@@ -228,7 +248,7 @@ class Store:
     def _entry(self, name: str, top: Descriptor, known: Known) -> Entry:
         try:
             size, problem = sum(self.layout.closure(top, known=known).values()), ""
-            boards = tuple(m.annotations.get(BOARD, "") for m in self._manifests(top, known=known))
+            boards = tuple(m.annotations.get(BOARD, "") for m in self.manifests(top, known=known))
         except ArtifactError as error:
             boards, size, problem = (), 0, str(error)
         return Entry(reference=name, digest=top.digest, boards=boards, size_bytes=size, problem=problem)

@@ -25,6 +25,7 @@ from gatesmith.cli import (
     push,
     remove,
     serve,
+    sign,
     tags,
     verify,
 )
@@ -51,6 +52,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "copy": copy.copy,
     "tags": tags.tags,
     "delete": delete.delete,
+    "sign": sign.sign,
     "boards": boards.boards,
     "devices": devices.devices,
     "program": program.program,
