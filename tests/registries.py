@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import shutil
 import socket
@@ -16,10 +17,16 @@ from pathlib import Path
 
 import pytest
 
-__all__ = ["PASSWORD", "USER", "RealRegistry", "make_certificates", "real_registry", "skopeo"]
+from gatesmith.artifact import media_types
+from gatesmith.artifact.descriptor import Descriptor
+from gatesmith.artifact.layout import Layout
+from gatesmith.artifact.reference import Reference
+
+__all__ = ["HTPASSWD", "PASSWORD", "USER", "RealRegistry", "artifact", "document", "make_certificates", "real_registry"]
+__all__ += ["skopeo"]
 
 USER, PASSWORD = "lab", "a password: with colon"
-HTPASSWD = f"{USER}:$2y$05$vDqjuOPDRtqs5TPPQMaKxe6MAT8dUgjFASFVQqTSxSn/fYSgVDkUu\n"
+HTPASSWD = f"{USER}:$2b$05$abcdefghijklmnopqrstuun4inzDyJ/ju.XxqdYPfFpACpwzO6WhS\n"  # bcrypt of PASSWORD
 
 
 @dataclass(frozen=True)
@@ -30,9 +37,10 @@ class RealRegistry:
     folder: Path
     log: Path
 
-    def requests(self, method: str) -> int:
-        """How many requests of a method were answered."""
-        return self.log.read_text().count(f"http.request.method={method} ")
+    def requests(self, *methods: str, of: str = "") -> int:
+        """How many requests of these methods there were, of all or of paths that hold ``of``."""
+        lines = self.log.read_text().splitlines()
+        return sum(any(f'] "{method} ' in line for method in methods) and of in line for line in lines)
 
 
 def program() -> str:
@@ -55,7 +63,7 @@ def real_registry(
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    lines = ["version: 0.1", "log: {level: info, formatter: text}", "storage:"]
+    lines = ["version: 0.1", "log: {level: info, formatter: text, accesslog: {disabled: false}}", "storage:"]
     lines += [f"  filesystem: {{rootdirectory: {folder}/data}}", "  delete: {enabled: true}"]
     lines += ["http:", f"  addr: 127.0.0.1:{port}", "  secret: tests"]
     if certificate:
@@ -112,3 +120,33 @@ def skopeo(*arguments: str) -> bytes:
     done = subprocess.run(["skopeo", "--insecure-policy", *arguments], capture_output=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr.decode()
     return done.stdout
+
+
+def document(
+    layout: Layout, *layers: bytes, config: bytes = b"{}", subject: Descriptor | None = None, **more: object
+) -> Descriptor:
+    """Put a manifest with these layers, of types that nobody knows, into a layout."""
+    descriptors = [Descriptor.of("application/vnd.unknown.layer.v7", layer) for layer in layers]
+    config_descriptor = Descriptor.of("application/vnd.unknown.config.v7+json", config)
+    for descriptor, content in zip([config_descriptor, *descriptors], [config, *layers], strict=True):
+        layout.put(descriptor, content)
+    data: dict[str, object] = {"schemaVersion": 2, "mediaType": media_types.MANIFEST, **more}
+    data |= {"config": config_descriptor.to_json(), "layers": [d.to_json() for d in descriptors]}
+    if subject:
+        data["subject"] = Descriptor(media_type=subject.media_type, digest=subject.digest, size=subject.size).to_json()
+    return _put(layout, media_types.MANIFEST, data)
+
+
+def artifact(layout: Layout, name: str, *manifests: Descriptor, **more: object) -> Descriptor:
+    """Put an index over manifests into a layout, under a name."""
+    data: dict[str, object] = {"schemaVersion": 2, "mediaType": media_types.INDEX, **more}
+    top = _put(layout, media_types.INDEX, data | {"manifests": [m.to_json() for m in manifests]})
+    layout.tag(Reference.parse(name), top)
+    return top
+
+
+def _put(layout: Layout, media_type: str, data: dict[str, object]) -> Descriptor:
+    content = json.dumps(data, indent=3).encode()  # not our canonical form: bytes have to stay as they are
+    descriptor = Descriptor.of(media_type, content)
+    layout.put(descriptor, content)
+    return descriptor

@@ -192,8 +192,12 @@ class Layout:
 
     def attach(self, descriptor: Descriptor, subject: str) -> None:
         """Keep a manifest that was put for as long as its subject is kept."""
+        self.attach_all([(descriptor, subject)])
+
+    def attach_all(self, attached: Iterable[tuple[Descriptor, str]]) -> None:
+        """The same for several at once."""
         with self._changing_index() as (_, referrers):
-            _attach(referrers, [(descriptor, subject)])
+            _attach(referrers, attached)
 
     @contextlib.contextmanager
     def session(self, *, writing: bool = False) -> Iterator[None]:

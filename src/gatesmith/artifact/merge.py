@@ -9,6 +9,7 @@ change twice gives the same bytes: that is how a writer sees that its change is 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from gatesmith.artifact import media_types
@@ -16,7 +17,7 @@ from gatesmith.artifact.descriptor import Descriptor, canonical_json
 from gatesmith.artifact.pointers import INDEX_TYPES, parse_bounded, parse_pointers
 from gatesmith.errors import ManifestInvalid
 
-__all__ = ["merge_indexes", "with_referrer"]
+__all__ = ["merge_indexes", "with_referrers"]
 
 
 def merge_indexes(old: bytes | None, new: bytes) -> bytes:
@@ -36,17 +37,21 @@ def merge_indexes(old: bytes | None, new: bytes) -> bytes:
     return _written(old, new, entries)
 
 
-def with_referrer(old: bytes | None, descriptor: Descriptor, content: bytes) -> bytes:
-    """A list of referrers with one more entry, for a manifest with this content."""
+def with_referrers(old: bytes | None, added: Sequence[tuple[Descriptor, bytes]]) -> bytes:
+    """A list of referrers with some more entries, each a manifest with its content."""
     entries = _entries(old) if old is not None else []
-    if any(entry["digest"] == descriptor.digest for entry in entries):
-        return old or b""
+    there = {entry["digest"] for entry in entries}
+    new = [_referrer(descriptor, content) for descriptor, content in added if descriptor.digest not in there]
+    return _written(old, b"{}", [*entries, *new]) if new or old is None else old
+
+
+def _referrer(descriptor: Descriptor, content: bytes) -> dict[str, Any]:
+    extra = {
+        "artifactType": parse_pointers(descriptor.media_type, content).artifact_type,
+        "annotations": json.loads(content).get("annotations"),
+    }
     entry = {"mediaType": descriptor.media_type, "digest": descriptor.digest, "size": descriptor.size}
-    artifact_type = parse_pointers(descriptor.media_type, content).artifact_type
-    annotations = json.loads(content).get("annotations")
-    extra = {"artifactType": artifact_type, "annotations": annotations}
-    entry |= {key: value for key, value in extra.items() if value}
-    return _written(old, old or b"{}", [*entries, entry])
+    return entry | {key: value for key, value in extra.items() if value}
 
 
 def _entries(content: bytes) -> list[dict[str, Any]]:

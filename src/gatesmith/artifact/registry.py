@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, BinaryIO, ClassVar
 from urllib.parse import urlencode
 
@@ -22,7 +22,7 @@ from gatesmith.artifact.checked import CheckedWriter, Told
 from gatesmith.artifact.connection import Connection
 from gatesmith.artifact.descriptor import Descriptor, parse_json
 from gatesmith.artifact.download import download
-from gatesmith.artifact.merge import with_referrer
+from gatesmith.artifact.merge import with_referrers
 from gatesmith.artifact.pointers import INDEX_TYPES, MANIFEST_TYPES, parse_pointers
 from gatesmith.artifact.reference import TAG, Reference
 from gatesmith.artifact.upload import upload
@@ -46,6 +46,7 @@ MAX_TAGS = 100_000
 MAX_REFERRERS = 4096
 MAX_AMENDS = 50
 _ACCEPTED = (*INDEX_TYPES, *MANIFEST_TYPES)
+Change = Callable[[bytes | None], bytes]
 _LINK = re.compile(r'\s*<([^>]{1,2048})>\s*;\s*rel="?next"?')
 
 
@@ -149,7 +150,7 @@ class Registry:
                 self._upload(descriptor, file, None)
 
     def put_manifest(self, descriptor: Descriptor, content: bytes, *, tag: str = "") -> None:
-        """Store a manifest or index, and name it; a registry without a referrers API is told of its subject."""
+        """Store a manifest or index, and name it."""
         descriptor.check(content)
         answer = self.connection.call(
             "PUT",
@@ -166,9 +167,8 @@ class Registry:
                 f"registry {self.connection.registry} stored manifest {descriptor.digest} as {told[:80]}",
                 digest=descriptor.digest,
             )
-        subject = parse_pointers(descriptor.media_type, content).subject
-        if subject and answer.headers.get("oci-subject") != subject.digest:
-            self.attach(descriptor, subject.digest)
+        if "oci-subject" in answer.headers:
+            self._has_referrers_api = True
 
     def put_from(self, descriptor: Descriptor, source: Transport, *, told: Told | None = None) -> None:
         """Store content that another place holds; within one registry, it is only linked."""
@@ -222,31 +222,41 @@ class Registry:
 
     def referrers(self, digest: str) -> tuple[Descriptor, ...]:
         """Manifests whose subject is this one, from the API, or from the tag that stands in for it."""
-        if self._has_referrers_api is not False:
-            found = self._referrers_from_api(digest)
-            if found is not None:
-                return found
+        found = self._api(digest)
+        if found is not None:
+            return found
         content = self._tagged(_referrers_tag(digest))
         return parse_pointers(media_types.INDEX, content[1]).manifests if content else ()
 
     def attach(self, descriptor: Descriptor, subject: str) -> None:
-        """List a manifest under the tag that stands in for the referrers API, unless the registry has one."""
-        self.referrers(subject)
-        if self._has_referrers_api:
+        """Let a manifest that was put be found as a referrer of its subject."""
+        self.attach_all([(descriptor, subject)])
+
+    def attach_all(self, attached: Sequence[tuple[Descriptor, str]]) -> None:
+        """List manifests under the tags that stand in for the referrers API, unless the registry has one."""
+        if not attached or self._api(attached[0][1]) is not None:
             return
-        content = self.fetch_manifest(descriptor)
-        self.amend(_referrers_tag(subject), lambda old: with_referrer(old, descriptor, content))
+        contents = {descriptor.digest: self.fetch_manifest(descriptor) for descriptor, _ in attached}
+        by_tag: dict[str, list[Descriptor]] = {}
+        for descriptor, subject in attached:
+            by_tag.setdefault(_referrers_tag(subject), []).append(descriptor)
 
-    def amend(self, tag: str, change: Callable[[bytes | None], bytes]) -> Descriptor:
-        """Change an index that others may change at the same time, so that no change is lost.
+        def adding(mine: list[Descriptor]) -> Change:
+            return lambda old: with_referrers(old, [(d, contents[d.digest]) for d in mine])
 
-        The protocol cannot compare and swap. So the name is read once more right before it is written, and again after
+        self.amend({tag: adding(mine) for tag, mine in by_tag.items()})
+
+    def amend(self, changes: Mapping[str, Change]) -> None:
+        """Change indexes under tags that others may change at the same time, so that no change is lost.
+
+        The protocol cannot compare and swap. So a tag is read once more right before it is written, and again after
         all who may have read the old content then have written; when the change is gone, it is made again.
 
         Parameters
         ----------
-        change : callable
-            Takes the index's bytes, or nothing, and returns the new ones; the same ones when nothing is left to do.
+        changes : mapping of str to callable
+            Tag to what takes the index's bytes, or nothing, and returns the new ones; the same ones when nothing is
+            left to do.
 
         Raises
         ------
@@ -254,16 +264,23 @@ class Registry:
             When others keep winning.
         """
         limits, pause = self.connection.access.limits, self.connection.access.pause
+        left = dict(changes)
         for _ in range(MAX_AMENDS):
-            old = self._tagged(tag)
-            new = change(old[1] if old else None)
-            if old and old[1] == new:
-                return old[0]
-            if self._tagged(tag) != old:
-                continue
-            self.put_manifest(Descriptor.of(media_types.INDEX, new), new, tag=tag)
+            left = {tag: change for tag, change in left.items() if self._change(tag, change)}
+            if not left:
+                return
             pause(limits.settle_s)
-        raise RegistryRefused(f"others keep changing {self.repository}:{tag}; try again later", tag=tag)
+        raise RegistryRefused(f"others keep changing {self.repository}:{next(iter(left))}; try again later")
+
+    def _change(self, tag: str, change: Change) -> bool:
+        """Make a change, unless it is made already; whether that has to be looked at again."""
+        old = self._tagged(tag)
+        new = change(old[1] if old else None)
+        if old and old[1] == new:
+            return False
+        if self._tagged(tag) == old:
+            self.put_manifest(Descriptor.of(media_types.INDEX, new), new, tag=tag)
+        return True
 
     def pour(self, descriptor: Descriptor, writer: CheckedWriter) -> None:
         """Send a blob to a writer; a transfer that breaks goes on where it stopped."""
@@ -323,8 +340,10 @@ class Registry:
             return ""
         return self.connection.target(Answer(status=200, url=answer.url, headers={"location": match[1]}))
 
-    def _referrers_from_api(self, digest: str) -> tuple[Descriptor, ...] | None:
-        """What the API says; nothing when there is none."""
+    def _api(self, digest: str) -> tuple[Descriptor, ...] | None:
+        """What the referrers API says; nothing when there is none."""
+        if self._has_referrers_api is False:
+            return None
         url, found, seen = f"{self.path}/referrers/{digest}", list[Descriptor](), set[str]()
         while url and url not in seen:
             seen.add(url)

@@ -6,6 +6,7 @@ A tag is resolved once, and what happens afterwards goes by digest.
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -19,6 +20,8 @@ from gatesmith.artifact.transfer import Progress, Transferred, transfer
 from gatesmith.errors import ArtifactError, DigestMismatch, ManifestInvalid, RegistryUnreachable
 
 __all__ = ["Moved", "copy_artifact", "delete_artifact", "list_tags", "pull_artifact", "push_artifact"]
+
+_BOOKKEEPING = re.compile(r"sha256-[0-9a-f]{64}(?:\.[a-z]+)?")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,14 +122,14 @@ def copy_artifact(source: Reference, target: Reference, access: Access, *, progr
 
 
 def list_tags(reference: Reference, access: Access) -> list[str]:
-    """The tags of a repository in a registry; tag and digest of the reference are not looked at.
+    """The tags of a repository in a registry, without those that only list signatures and the like.
 
     Raises
     ------
     ArtifactNotFound, AuthenticationFailed, RegistryRefused, RegistryUnreachable
     """
     with _repository(reference, access) as registry:
-        return registry.tags()
+        return [tag for tag in registry.tags() if not _BOOKKEEPING.fullmatch(tag)]
 
 
 def delete_artifact(reference: Reference, access: Access) -> str:
@@ -162,7 +165,8 @@ def _added(registry: Registry, target: Reference, content: bytes) -> Descriptor:
                 seen[descriptor.digest] = blob
         return completed.content
 
-    return registry.amend(target.tag, change)
+    registry.amend({target.tag: change})
+    return registry.resolve(replace(target, digest=""))
 
 
 @contextlib.contextmanager

@@ -144,9 +144,8 @@ def transfer(
         for descriptor, content in plan.in_order():
             if with_top or descriptor.digest != top.digest:
                 target.put_manifest(descriptor, content)
-        for descriptor, subject in plan.attached:
-            if target.keeps_links and descriptor.digest not in plan.documents:
-                target.attach(descriptor, subject)
+        if target.keeps_links:  # else it is for the caller, together with the name
+            target.attach_all(plan.attached)
     finally:
         stop.set()
         pool.shutdown(cancel_futures=True)

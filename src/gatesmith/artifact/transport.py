@@ -6,6 +6,7 @@ content that was checked, or an error.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import BinaryIO, ClassVar, Protocol
 
@@ -105,8 +106,8 @@ class Transport(Protocol):
     def referrers(self, digest: str) -> tuple[Descriptor, ...]:
         """Manifests whose subject is this one: signatures, statements and the like."""
 
-    def attach(self, descriptor: Descriptor, subject: str) -> None:
-        """Let a manifest that was put be found as a referrer of its subject's digest.
+    def attach_all(self, attached: Sequence[tuple[Descriptor, str]]) -> None:
+        """Let manifests that were put be found as referrers of their subjects' digests.
 
         Raises
         ------
