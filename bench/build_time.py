@@ -22,6 +22,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.neural_network import MLPClassifier
 
 from gatesmith.devices import open_device
+from gatesmith.devices.verilated import compile_runtime
 from gatesmith.flow import build_firmware
 from gatesmith.toolchain import warm_up
 from gatesmith.tools import cache_path
@@ -81,6 +82,7 @@ def main() -> None:
         (home / "cache").mkdir()
         (home / "cache" / "yowasp").symlink_to(compiled)
         os.environ["GATESMITH_HOME"] = folder
+        compile_runtime()
         chosen = [name for name in CASES if len(sys.argv) < 2 or name.startswith(sys.argv[1])]
         print(json.dumps({"cases": [case(name, home) for name in chosen]}))
 

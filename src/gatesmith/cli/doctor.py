@@ -22,6 +22,7 @@ def doctor(
     as_json: JsonFlag = False,
 ) -> None:
     """Check the tools, say how to install what is missing, and prepare those that need it."""
+    from gatesmith.devices.verilated import compile_runtime
     from gatesmith.toolchain.warm import warm_up
     from gatesmith.tools import tool_status
 
@@ -31,6 +32,10 @@ def doctor(
     if warm:
         with progress_bar(as_json=as_json) as progress:
             warm_up(progress)
+            if all(status.found for status in found if status.name in {"verilator", "g++"}):
+                progress("verilator", 0.0)
+                compile_runtime()
+                progress("ready", 1.0)
     if as_json:
         emit({"tools": [asdict(status) for status in found]}, lambda: None, as_json=True)
 

@@ -30,7 +30,7 @@ from pathlib import Path
 from gatesmith.errors import ToolFailed, ToolNotFound
 from gatesmith.tools import cache_path, find_tool, tool_environment
 
-__all__ = ["EmulatedBoard", "EmulatedTransport", "compile_board"]
+__all__ = ["EmulatedBoard", "EmulatedTransport", "compile_board", "compile_runtime"]
 
 _VERILATE = (
     *("--cc", "--top-module", "top", "--prefix", "Vtop", "-O3", "--no-timing", "--no-assert"),
@@ -44,6 +44,17 @@ _LINK = ("-shared", "-Wl,-Bsymbolic", "-pthread")
 _RUNTIME = ("verilated.cpp", "verilated_threads.cpp")
 _PREVIOUS_CLOCK = "__Vtrigprevexpr___TOP__clk__0"
 _TIMEOUT_S = 1800
+
+
+def compile_runtime() -> None:
+    """Compile what all emulated boards share, unless that is done; the first board is then as quick as the next.
+
+    Raises
+    ------
+    ToolNotFound, ToolFailed
+        See :func:`compile_board`.
+    """
+    _runtime(cache_path("emulator"))
 
 
 def compile_board(verilog: bytes) -> Path:
