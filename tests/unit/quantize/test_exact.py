@@ -57,7 +57,7 @@ def test_random_networks(seed: int, precision: int) -> None:
     prove(quantize(graph, data, precision=precision)[0], slow=2, fast=100)
 
 
-# gateware.trace._rounded: an interval like -0.2 to 0.2 rounds down to a wire of no bits, where one bit, -1 and 0, is due
+# gateware.trace._rounded: an interval like -0.2 to 0.2 becomes a wire of no bits, where one bit, -1 or 0, is due
 @pytest.mark.xfail(strict=False, reason="the adder graph rounds a narrow interval around a step to 0")
 @pytest.mark.parametrize(("seed", "precision"), [(1740, 2), (2146, 3), (3195, 2), (6166, 3), (7623, 5), (7863, 5)])
 def test_random_networks_that_round_a_narrow_interval(seed: int, precision: int) -> None:
