@@ -1,38 +1,68 @@
-"""``gatesmith pack``: firmwares of several builds become one artifact."""
+"""``gatesmith pack``: firmwares of several builds, or one that another flow made, become one artifact."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gatesmith.cli.output import JsonFlag, emit, verb
 from gatesmith.cli.targets import named
 
+if TYPE_CHECKING:
+    from gatesmith.firmware import Firmware
+
 __all__ = ["pack"]
 
 
 @verb
 def pack(
-    folders: Annotated[list[Path], typer.Argument(help="Folders that 'gatesmith build --out' wrote.")],
     tag: Annotated[str, typer.Option(help="Reference to store them under.")],
+    folders: Annotated[list[Path] | None, typer.Argument(help="Folders that 'gatesmith build --out' wrote.")] = None,
+    bitstream: Annotated[Path | None, typer.Option(help="A bitstream that another flow made.")] = None,
+    contract: Annotated[Path | None, typer.Option(help="What it is and how to use it: contract.toml")] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Drop what the reference holds already.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Put the firmwares of several builds under one reference."""
+    """Put the firmwares of several builds under one reference, or a bitstream that another flow made."""
+    from gatesmith.artifact.manifest import firmware_digest
     from gatesmith.artifact.reference import Reference
     from gatesmith.artifact.store import Store
+
+    if (bitstream is None) != (contract is None) or bool(folders) == (bitstream is not None):
+        raise typer.BadParameter("give folders, or --bitstream and --contract")
+    name = str(Reference.parse(tag))
+    if bitstream is not None and contract is not None:
+        firmwares = [_prebuilt(bitstream, contract)]
+    else:
+        firmwares = [firmware for folder in folders or [] for firmware in _built(folder)]
+    digest = Store().save(name, firmwares, merge=not replace)
+    data = {
+        "reference": name,
+        "digest": digest,
+        "boards": [f.board for f in firmwares],
+        "firmwares": [firmware_digest(f) for f in firmwares],
+    }
+    emit(data, lambda: print(f"{name} {digest}: {', '.join(f.board for f in firmwares)}"), as_json=as_json)
+
+
+def _built(folder: Path) -> list[Firmware]:
     from gatesmith.errors import ArtifactNotFound
 
-    name = str(Reference.parse(tag))
-    firmwares = []
-    for folder in folders:
-        if not folder.is_dir():
-            raise ArtifactNotFound(f"folder {str(folder)!r} does not exist", path=str(folder))
-        store, reference = named(str(folder))
-        firmwares += [
-            store.load(reference, board=board, with_model=True) for board in store.inspect(reference)["boards"]
-        ]
-    digest = Store().save(name, firmwares)
-    data = {"reference": name, "digest": digest, "boards": [f.board for f in firmwares]}
-    emit(data, lambda: print(f"{data['reference']} {digest}: {', '.join(data['boards'])}"), as_json=as_json)
+    if not folder.is_dir():
+        raise ArtifactNotFound(f"folder {str(folder)!r} does not exist", path=str(folder))
+    store, reference = named(str(folder))
+    boards = store.inspect(reference)["boards"]
+    return [store.load(reference, board=board, with_model=True) for board in boards]
+
+
+def _prebuilt(bitstream: Path, contract: Path) -> Firmware:
+    from gatesmith.artifact.prebuilt import read_prebuilt
+
+    firmware, header = read_prebuilt(bitstream, contract)
+    if not header.parts:
+        said = f"it names {header.platform}" if header.platform else "its format says none that is read"
+        print(f"part {firmware.part} is not checked: {bitstream.name} is {header.format}, {said}", file=sys.stderr)
+    return firmware

@@ -29,7 +29,8 @@ def emulate(firmware: Firmware) -> EmulatedTransport:
     verilog = firmware.hdl.get("top.v")
     if verilog is None:
         raise FirmwareMismatch(
-            f"firmware {firmware.name} holds no top.v, an emulated board needs it; build the firmware again",
+            f"firmware {firmware.name} holds no top.v, an emulated board needs it; build the firmware again, or "
+            "name it in [hdl] of its contract.toml",
             firmware=firmware.name,
         )
     return EmulatedTransport(verilog, divisor=firmware.link.divisor, clock_hz=firmware.clock_hz)

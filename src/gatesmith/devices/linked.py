@@ -35,6 +35,12 @@ class LinkedDevice(Device):
     def program(self, firmware: Firmware) -> None:
         """See :meth:`Device.program`."""
         self.close()
+        if firmware.link.kind != "uart":
+            raise FirmwareMismatch(
+                f"firmware {firmware.name} was made by {firmware.engine} and has no UART link, {self.id} has nothing "
+                "else; it needs a device driver of its own",
+                firmware=firmware.name,
+            )
         identity = self._connect(firmware).identify()
         self._require(firmware, identity)
 
