@@ -9,6 +9,7 @@ is never wider than its values. The result is combinational; ``unrolled`` cuts i
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import localcontext
 from typing import Any
 
 import numpy as np
@@ -31,12 +32,15 @@ from gatesmith.model.nodes import (
     Reshape,
 )
 
-__all__ = ["AdderGraph", "trace"]
+__all__ = ["DECIMAL_DIGITS", "AdderGraph", "trace"]
 
 Wires = NDArray[Any]  # of da4ml's FixedVariable, shape of one sample
 
 # delay unit is one adder, whatever its width
 HARDWARE = HWConfig(1, -1, -1)
+
+DECIMAL_DIGITS = 100
+"""da4ml keeps intervals and constants as Decimal; the default 28 digits round binary fractions beyond some 26 bits."""
 
 MAX_FRACTION_BITS = 32
 """da4ml finds the last bit of a constant down to 2**-32."""
@@ -67,7 +71,12 @@ class AdderGraph:
         ndarray of int64, shape (batch, output elements)
         """
         steps = np.array([format.step for format in self.inputs])
-        real = self.logic.predict(np.ascontiguousarray(integers * steps), n_threads=1)
+        try:
+            real = self.logic.predict(np.ascontiguousarray(integers * steps), n_threads=1)
+        except RuntimeError as error:
+            raise UnsupportedOperation(
+                f"da4ml's emulator cannot run this graph: {error}; use fewer bits, or scale the model's weights"
+            ) from error
         units = real / np.array([format.step for format in self.outputs])
         return np.asarray(units.reshape(len(integers), -1).astype(np.int64))
 
@@ -80,6 +89,11 @@ def trace(graph: Graph) -> AdderGraph:
     UnsupportedOperation
         When a node has no translation.
     """
+    with localcontext(prec=DECIMAL_DIGITS):
+        return _trace(graph)
+
+
+def _trace(graph: Graph) -> AdderGraph:
     wires: dict[str, Wires] = {}
     for terminal in graph.inputs:
         format, shape = terminal.edge.fixed, terminal.edge.shape
@@ -171,8 +185,9 @@ def _rounded(wire: Any, fraction_bits: int, rounding: Rounding) -> Any:
         # adding just under a half, and one last bit more where the kept part is odd, sends a half to the even side
         odd = wire.quantize(0, 1 - fraction_bits, fraction_bits, "WRAP", "TRN") * 2.0**-extra
         wire = wire + odd + (half - last)
-    _, integer_bits, _ = wire.kif
-    return wire.quantize(int(wire.low < 0), int(integer_bits) + 1, fraction_bits, "WRAP", "TRN")
+    # room for a carry, and for the step below zero that a small negative value is truncated to
+    integer_bits = max(int(wire.kif[1]) + 1, -fraction_bits)
+    return wire.quantize(int(wire.low < 0), integer_bits, fraction_bits, "WRAP", "TRN")
 
 
 def _scale(relu: Any) -> float:

@@ -7,6 +7,7 @@ higher clock and more flip-flops.
 # Ref: da4ml 0.6: a generated top has no enable, but its stages are combinational (model_inp -> model_out)
 # Amaranth reads annotations when a component's class is made, so they must not be postponed here.
 
+from decimal import localcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from da4ml.types import minimal_kif
 from gatesmith.errors import UnsupportedOperation
 from gatesmith.fixed import FixedPoint
 from gatesmith.gateware.core import Core
-from gatesmith.gateware.trace import AdderGraph
+from gatesmith.gateware.trace import DECIMAL_DIGITS, AdderGraph
 
 __all__ = ["UnrolledCore", "unroll"]
 
@@ -36,7 +37,8 @@ def unroll(adders: AdderGraph, *, cutoff: int) -> "UnrolledCore":
     """
     if not any(_width(interval) for interval in adders.logic.out_qint):
         raise UnsupportedOperation("every output of the model is constantly zero; there is nothing to compute")
-    stages = to_pipeline(adders.logic, cutoff, retiming=True, verbose=False).solutions
+    with localcontext(prec=DECIMAL_DIGITS):
+        stages = to_pipeline(adders.logic, cutoff, retiming=True, verbose=False).solutions
     return UnrolledCore(adders, stages)
 
 

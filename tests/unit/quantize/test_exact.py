@@ -50,15 +50,14 @@ def test_trained_models_at_other_precisions(name: str, precision: int) -> None:
     prove(quantize(float_graph(name), trained(name).x, precision=precision)[0], slow=2, fast=100)
 
 
-@settings(max_examples=80, deadline=None, derandomize=True)
+@settings(max_examples=80, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), precision=st.integers(2, 16))
 def test_random_networks(seed: int, precision: int) -> None:
     graph, data = random_network(seed)
     prove(quantize(graph, data, precision=precision)[0], slow=2, fast=100)
 
 
-# gateware.trace._rounded: an interval like -0.2 to 0.2 becomes a wire of no bits, where one bit, -1 or 0, is due
-@pytest.mark.xfail(strict=False, reason="the adder graph rounds a narrow interval around a step to 0")
+# an interval like -0.2 to 0.2 rounds to -1 or 0: these networks have one
 @pytest.mark.parametrize(("seed", "precision"), [(1740, 2), (2146, 3), (3195, 2), (6166, 3), (7623, 5), (7863, 5)])
 def test_random_networks_that_round_a_narrow_interval(seed: int, precision: int) -> None:
     graph, data = random_network(seed)
