@@ -26,6 +26,7 @@ was needed; a remedy, where there is one, follows a semicolon. Nothing here know
     │   ├── ManifestInvalid
     │   ├── DigestMismatch
     │   ├── SignatureInvalid
+    │   ├── BitstreamUnsafe
     │   ├── RegistryRefused
     │   ├── RegistryUnreachable     retryable
     │   ├── AuthenticationFailed
@@ -53,6 +54,7 @@ __all__ = [
     "ArtifactError",
     "ArtifactNotFound",
     "AuthenticationFailed",
+    "BitstreamUnsafe",
     "BoardNotFound",
     "BuildError",
     "CalibrationNeeded",
@@ -195,6 +197,10 @@ class DigestMismatch(ArtifactError):
 
 class SignatureInvalid(ArtifactError):
     """A signature is missing or wrong where one is required."""
+
+
+class BitstreamUnsafe(ArtifactError):
+    """A bitstream or HDL holds combinational loops, or cannot be scanned for them, and the policy refuses that."""
 
 
 class RegistryRefused(ArtifactError):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gatesmith.cli.output import JsonFlag, emit, verb
+from gatesmith.cli.scan import warn
 from gatesmith.cli.targets import named
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def pack(
         raise typer.BadParameter("give folders, or --bitstream and --contract")
     name = str(Reference.parse(tag))
     if bitstream is not None and contract is not None:
-        firmwares = [_prebuilt(bitstream, contract)]
+        firmwares = [_prebuilt(bitstream, contract, name)]
     else:
         firmwares = [firmware for folder in folders or [] for firmware in _built(folder)]
     digest = Store().save(name, firmwares, merge=not replace)
@@ -58,11 +58,16 @@ def _built(folder: Path) -> list[Firmware]:
     return [store.load(reference, board=board, with_model=True) for board in boards]
 
 
-def _prebuilt(bitstream: Path, contract: Path) -> Firmware:
+def _prebuilt(bitstream: Path, contract: Path, name: str) -> Firmware:
+    from gatesmith.artifact.policy import load_policy
     from gatesmith.artifact.prebuilt import read_prebuilt
+    from gatesmith.artifact.reference import Reference
+    from gatesmith.scan import apply_rule, scan_parts
 
     firmware, header = read_prebuilt(bitstream, contract)
+    rule = load_policy().rule(Reference.parse(name))
+    apply_rule(rule, scan_parts(firmware.bitstream, firmware.hdl), name=bitstream.name, warn=warn)
     if not header.parts:
         said = f"it names {header.platform}" if header.platform else "its format says none that is read"
-        print(f"part {firmware.part} is not checked: {bitstream.name} is {header.format}, {said}", file=sys.stderr)
+        warn(f"part {firmware.part} is not checked: {bitstream.name} is {header.format}, {said}")
     return firmware
