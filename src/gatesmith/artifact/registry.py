@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, BinaryIO, ClassVar
 from urllib.parse import urlencode
 
@@ -45,6 +45,7 @@ MAX_FETCH_BYTES = 16 << 20
 MAX_TAGS = 100_000
 MAX_REFERRERS = 4096
 MAX_AMENDS = 50
+MAX_PAGES = 1000
 _ACCEPTED = (*INDEX_TYPES, *MANIFEST_TYPES)
 Change = Callable[[bytes | None], bytes]
 _LINK = re.compile(r'\s*<([^>]{1,2048})>\s*;\s*rel="?next"?')
@@ -194,20 +195,15 @@ class Registry:
         ------
         ArtifactNotFound, RegistryRefused
         """
-        found: set[str] = set()
-        url, seen = f"{self.path}/tags/list?n=1000", set[str]()
-        while url:
-            seen.add(url)
-            answer = self.connection.call(
-                "GET", url, scope=self._scope, good={200}, most_bytes=MAX_MANIFEST_BYTES, what=self.repository
-            )
+        found, listed = set[str](), 0
+        for answer in self._pages(f"{self.path}/tags/list?n=1000", good={200}):
             tags = parse_json(answer.content, "list of tags").get("tags") or []
-            if not isinstance(tags, list) or len(found) + len(tags) > MAX_TAGS:
+            if not isinstance(tags, list):
                 raise RegistryRefused(f"registry {self.connection.registry} lists tags that cannot be read")
+            listed += len(tags)
+            if listed > MAX_TAGS:
+                raise LimitExceeded(f"{self.repository} has more than {MAX_TAGS} tags", limit=MAX_TAGS)
             found |= {tag for tag in tags if isinstance(tag, str) and TAG.fullmatch(tag)}
-            url = self._next_page(answer)
-            if url in seen:
-                raise RegistryRefused(f"registry {self.connection.registry} lists tags in a circle")
         return sorted(found)
 
     def delete(self, digest: str) -> None:
@@ -334,31 +330,37 @@ class Registry:
     def _upload(self, descriptor: Descriptor, file: BinaryIO, told: Told | None) -> None:
         upload(self.connection, self.path, scope=self._writing, descriptor=descriptor, file=file, told=told)
 
-    def _next_page(self, answer: Answer) -> str:
-        match = _LINK.match(answer.headers.get("link", ""))
-        if not match:
-            return ""
-        return self.connection.target(Answer(status=200, url=answer.url, headers={"location": match[1]}))
-
     def _api(self, digest: str) -> tuple[Descriptor, ...] | None:
         """What the referrers API says; nothing when there is none."""
         if self._has_referrers_api is False:
             return None
-        url, found, seen = f"{self.path}/referrers/{digest}", list[Descriptor](), set[str]()
-        while url and url not in seen:
-            seen.add(url)
-            answer = self.connection.call(
-                "GET", url, scope=self._scope, good={200, 400, 404, 405, 501}, most_bytes=MAX_MANIFEST_BYTES
-            )
+        found: list[Descriptor] = []
+        for answer in self._pages(f"{self.path}/referrers/{digest}", good={200, 400, 404, 405, 501}):
             if answer.status != 200 or _media_type(answer) != media_types.INDEX:
                 self._has_referrers_api = False
                 return None
             found += parse_pointers(media_types.INDEX, answer.content).manifests
-            url = self._next_page(answer)
             if len(found) > MAX_REFERRERS:
                 raise LimitExceeded(f"{digest} has more than {MAX_REFERRERS} referrers", limit=MAX_REFERRERS)
         self._has_referrers_api = True
         return tuple(found)
+
+    def _pages(self, url: str, *, good: Collection[int]) -> Iterator[Answer]:
+        """The answers of a list that comes in pages."""
+        seen: set[str] = set()
+        while url:
+            seen.add(url)
+            answer = self.connection.call(
+                "GET", url, scope=self._scope, good=good, most_bytes=MAX_MANIFEST_BYTES, what=self.repository
+            )
+            yield answer
+            match = _LINK.match(answer.headers.get("link", ""))
+            link = Answer(status=200, url=answer.url, headers={"location": match[1] if match else ""})
+            url = self.connection.target(link) if match else ""
+            if url in seen:
+                raise RegistryRefused(f"registry {self.connection.registry} sends the pages of a list in a circle")
+            if len(seen) == MAX_PAGES:
+                raise LimitExceeded(f"registry {self.connection.registry} sends a list of more than {MAX_PAGES} pages")
 
 
 def _media_type(answer: Answer) -> str:

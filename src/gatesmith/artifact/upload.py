@@ -94,7 +94,9 @@ def _in_pieces(
             url, held = connection.target(answer), _held(answer, 0)
         if not 0 <= held <= end:
             raise RegistryRefused(f"registry {connection.registry} says it has {held} bytes, {end} were sent")
-        if told is not None and held > place:
+        if held <= place:
+            patience.wait(RegistryRefused(f"registry {connection.registry} takes no more of {descriptor.digest}"))
+        elif told is not None:
             told(held - place)
         place = held
     url = _closing(url, descriptor)
