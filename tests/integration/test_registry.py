@@ -32,7 +32,7 @@ from gatesmith.errors import (
 )
 
 PLAIN = Access(plain_http=True, limits=Limits(settle_s=0.05, first_wait_s=0.01))
-FIRMWARES = [tiny_firmware(), tiny_firmware(board="ulx3s", family="ecp5")]
+FIRMWARES = [tiny_firmware(bitstream=bytes(range(256)) * 12_000), tiny_firmware(board="ulx3s", family="ecp5")]
 
 
 @pytest.fixture(scope="module")
