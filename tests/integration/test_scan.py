@@ -121,6 +121,16 @@ def test_rings_are_found_in_hdl_for_any_family(rings: int) -> None:
     assert (scan.scanned, len(scan.loops), scan.reason) == (True, rings, "")
 
 
+@pytest.mark.parametrize("inverters", [1, 2, 3, 4, 7])
+def test_a_ring_in_one_module_is_not_simplified_away(inverters: int) -> None:
+    """yosys makes a wire of two inverters in a row wherever it may optimise."""
+    require("pyosys")
+    assigns = "".join(f"assign r[{i}] = ~r[{(i + 1) % inverters}]; " for i in range(inverters))
+    text = f"module top(output y); (* keep *) wire [{inverters - 1}:0] r; {assigns} assign y = r[0]; endmodule"
+    scan = scan_hdl({"top.v": text.encode()})
+    assert [len(loop) for loop in scan.loops] == [inverters]
+
+
 def test_oscillators_that_are_no_plain_rings_are_found() -> None:
     require("pyosys")
     reset = b"module top(input c, output reg q); always @(posedge c, posedge q) if (q) q <= 0; else q <= 1; endmodule"

@@ -8,7 +8,7 @@ are oscillators that need a clock, and logic that only wastes power.
 # Ref: R. E. Tarjan, "Depth-first search and linear graph algorithms", SIAM J. Comput. 1 (1972)
 # Ref: FPGADefender (Nguyen et al., TRETS 2020): ring oscillators through LUTs, latches and asynchronous resets
 # Ref: Project IceStorm icebox_vlog: one statement a line: assign, always with an edge, always @* for latches
-# Ref: yosys "write_json" and its cell library: $_DFF_*, $_SDFF*, $_ALDFF*, $_DFFSR*, $mem_v2
+# Ref: yosys "write_json" and its cell library: $_DFF_*, $_SDFF*, $_ALDFF*, $_DFFSR*, $memrd_v2
 
 from __future__ import annotations
 
@@ -104,16 +104,9 @@ def _arcs(cell: Mapping[str, Any]) -> Iterator[tuple[list[int], list[int]]]:
 
 
 def _memory_arcs(cell: Mapping[str, Any]) -> Iterator[tuple[list[int], list[int]]]:
-    clocked = str(cell["parameters"]["RD_CLK_ENABLE"])[::-1]
-    address, data = cell["connections"]["RD_ADDR"], cell["connections"]["RD_DATA"]
-    ports = max(1, int(str(cell["parameters"]["RD_PORTS"]), 2))
-    for port in range(ports):
-        if clocked[port : port + 1] == "1":
-            continue
-        outputs, inputs = (
-            bits[port * len(bits) // ports : (port + 1) * len(bits) // ports] for bits in (data, address)
-        )
-        yield [bit for bit in outputs if isinstance(bit, int)], [bit for bit in inputs if isinstance(bit, int)]
+    if cell["type"].startswith("$memrd") and not int(str(cell["parameters"]["CLK_ENABLE"]), 2):
+        data, address = cell["connections"]["DATA"], cell["connections"]["ADDR"]
+        yield [bit for bit in data if isinstance(bit, int)], [bit for bit in address if isinstance(bit, int)]
 
 
 def _components(graph: Mapping[str, Iterable[str]]) -> Iterator[list[str]]:

@@ -1,6 +1,7 @@
 """Netlists to look at: of an iCE40 bitstream, read back, and of Verilog, down to gates with nothing optimised away."""
 
-# Ref: yosys help proc, flatten, memory (-nomap), techmap, write_json: they fold constants and keep unused logic
+# Ref: yosys help proc (-noopt), flatten, techmap, write_json: none of them simplifies. opt_expr, which proc runs
+#      otherwise, makes a wire of two inverters in a row, and so of a ring that synthesis was told to keep
 
 from __future__ import annotations
 
@@ -18,7 +19,14 @@ from gatesmith.tools import find_tool, tool_environment
 __all__ = ["bitstream_verilog", "hdl_netlist"]
 
 _TIMEOUT_S = 600.0
-_PASSES = ("hierarchy -auto-top", "proc", "flatten", "memory -nomap", "techmap", "write_json netlist.json")
+_PASSES = (
+    "hierarchy -auto-top",
+    "proc -noopt",
+    "flatten",
+    "delete t:$meminit* t:$memwr*",
+    "techmap",
+    "write_json netlist.json",
+)
 
 
 def bitstream_verilog(bitstream: bytes) -> str:

@@ -108,6 +108,6 @@ def test_loops_are_found_bit_by_bit() -> None:
 
 @pytest.mark.parametrize(("clocked", "loops"), [("0", [("a",)]), ("1", [])])
 def test_a_memory_read_without_a_clock_passes_on(clocked: str, loops: list[tuple[str]]) -> None:
-    memory = cell("$mem_v2", {"RD_ADDR": [2]}, [9], RD_CLK_ENABLE=clocked, RD_PORTS="00001")
-    memory["connections"]["RD_DATA"] = [2]
+    memory = cell("$memrd_v2", {"ADDR": [2]}, [9], CLK_ENABLE=clocked)
+    memory["connections"]["DATA"] = [2]
     assert find_loops(netlist_graph(netlist(memory))[0]) == loops
