@@ -32,7 +32,7 @@ SHAPES = {"4 x 64 MiB": (4, 64 << 20), "1 x 256 MiB": (1, 256 << 20)}
 TAGS = 1000
 
 OURS = """
-import json, resource, sys
+import sys
 from pathlib import Path
 from gatesmith.artifact.connection import Access
 from gatesmith.artifact.layout import Layout
@@ -41,12 +41,13 @@ from gatesmith.artifact.remote import pull_artifact, push_artifact
 
 verb, folder, name, remote = sys.argv[1:]
 layout, access = Layout(Path(folder)), Access(plain_http=True)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+memory = lambda key: int(Path("/proc/self/status").read_text().partition(key + ":")[2].split()[0])
+before = memory("VmRSS")
 if verb == "push":
     push_artifact(layout, Reference.parse(name), Reference.parse(remote), access)
 else:
     pull_artifact(layout, Reference.parse(remote), access)
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+print((memory("VmHWM") - before) / 1024)
 """
 
 
@@ -113,19 +114,17 @@ def transfers(shape: str, folder: Path) -> dict[str, Any]:
 def many_tags(folder: Path) -> dict[str, Any]:
     """Seconds to list a store of so many tags, and to start a program that has it."""
     store = Store(folder / "many" / "store")
-    store.save("bench:v0", [tiny_firmware(), tiny_firmware(board="ulx3s", family="ecp5")])
-    for number in range(1, TAGS):
-        name = Reference.parse(f"bench:v{number}")
-        store.save(str(name), [tiny_firmware(seed=number), tiny_firmware(board="ulx3s", family="ecp5")])
+    for number in range(TAGS):
+        store.save(f"bench:v{number}", [tiny_firmware(seed=number), tiny_firmware(board="ulx3s", family="ecp5")])
     start = time.perf_counter()
     count = len(store.list())
     listed_s = time.perf_counter() - start
     gatesmith = [str(Path(sys.executable).with_name("gatesmith"))]
     runs: dict[str, list[float]] = {"list": [], "version, full store": [], "version, empty store": []}
     for _ in range(ROUNDS):
-        for key in runs:
+        for key, values in runs.items():
             os.environ["GATESMITH_HOME"] = str(folder / ("empty" if "empty" in key else "many"))
-            runs[key].append(timed([*gatesmith, "list" if key == "list" else "--version"])[0])
+            values.append(timed([*gatesmith, "list" if key == "list" else "--version"])[0])
     medians = {key: round(statistics.median(values), 3) for key, values in runs.items()}
     return {"tags": count, "list_s": round(listed_s, 3), "process_s": medians}
 

@@ -26,8 +26,6 @@ JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object on
 
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130
 
-PIPE_WIDTH = 160
-
 
 def verb(function: Callable[P, None]) -> Callable[P, None]:
     """Turn what a verb raises into one line and an exit code; anything unforeseen keeps its traceback."""
@@ -84,6 +82,9 @@ def emit(data: Any, render: Callable[[], None], *, as_json: bool) -> None:
 
 def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     """Print a table on stdout; without column names it has no head."""
+    if not sys.stdout.isatty():
+        _plain_table(title, columns, rows)  # a pipe has no width to fold at, and may get a thousand rows
+        return
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
@@ -101,8 +102,16 @@ def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
         result.add_column(column, overflow="fold")
     for row in rows:
         result.add_row(*row)
-    # a pipe has no width: do not fold there
-    console = Console(highlight=False) if sys.stdout.isatty() else Console(width=PIPE_WIDTH)
+    console = Console(highlight=False)
     with console.capture() as capture:
         console.print(result)
     print("\n".join(line.rstrip() for line in capture.get().splitlines()))
+
+
+def _plain_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    lines = [columns, *rows] if any(columns) else rows
+    widths = [max(len(line[place]) for line in lines) for place in range(len(columns))] if lines else []
+    texts = ["   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+    if any(columns):
+        texts.insert(1, "─" * (sum(widths) + 3 * (len(widths) - 1)))
+    print("\n".join([title, *texts] if title else texts))
