@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from command import both, gatesmith, result
+from designs import successor
 from firmwares import tiny_firmware
 from models import integer_graph
 from requirements import require
@@ -14,13 +16,13 @@ from requirements import require
 from gatesmith.artifact.policy import Finding, Rule
 from gatesmith.artifact.store import Store
 from gatesmith.boards import find_board
-from gatesmith.errors import BitstreamUnsafe
+from gatesmith.errors import BitstreamUnsafe, ToolFailed
 from gatesmith.firmware import Firmware, Link
 from gatesmith.gateware.top import compose
 from gatesmith.gateware.trace import trace
 from gatesmith.gateware.unrolled import unroll
 from gatesmith.scan import apply_rule, scan_bitstream, scan_hdl
-from gatesmith.toolchain import execute, plan
+from gatesmith.toolchain import elaborate, execute, plan
 from gatesmith.toolchain.process import run
 from gatesmith.tools import find_tool, tool_environment
 
@@ -46,6 +48,7 @@ module NOT (input a, output y);
   (* keep *) SB_LUT4 #(.LUT_INIT(16'h5555)) lut (.I0(a), .I1(1'b0), .I2(1'b0), .I3(1'b0), .O(y));
 endmodule
 """
+AND = {"A_SIGNED": 0, "A_WIDTH": 1, "B_SIGNED": 0, "B_WIDTH": 1, "Y_WIDTH": 1}
 PLAIN = "module NOT (input a, output y); assign y = ~a; endmodule"
 
 
@@ -137,6 +140,23 @@ def test_oscillators_that_are_no_plain_rings_are_found() -> None:
     latch = b"module top(input e, output reg q); always @* if (e) q = ~q; endmodule"
     for text in (reset, latch):
         assert len(scan_hdl({"top.v": text}).loops) == 1
+
+
+def test_builds_of_our_own_refuse_loops_before_synthesis() -> None:
+    """Three AND gates in a ring, written into the design as it comes out of the generator."""
+    require("pyosys")
+    sources = dict(successor(find_board("icebreaker")).sources)
+    wires = "".join(f"  attribute \\keep 1\n  wire width 1 \\ring{i}\n" for i in range(3))
+    widths = "".join(f"    parameter \\{pin} {value}\n" for pin, value in AND.items())
+    cells = "".join(
+        f"  cell $and \\gate{i}\n{widths}    connect \\A \\ring{(i + 1) % 3}\n    connect \\B \\rx\n"
+        f"    connect \\Y \\ring{i}\n  end\n"
+        for i in range(3)
+    )
+    place = sources["top.il"].rindex("end\n")
+    sources["top.il"] = sources["top.il"][:place] + wires + cells + sources["top.il"][place:]
+    with pytest.raises(ToolFailed, match="1 problems in 'check -assert'"):
+        elaborate(replace(successor(find_board("icebreaker")), sources=sources))
 
 
 def test_parts_that_are_not_there_are_told() -> None:
