@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from itertools import zip_longest
 from types import FrameType
 from typing import Annotated, Any, NoReturn, ParamSpec
 
@@ -109,9 +110,12 @@ def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
 
 
 def _plain_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
-    lines = [columns, *rows] if any(columns) else rows
-    widths = [max(len(line[place]) for line in lines) for place in range(len(columns))] if lines else []
-    texts = ["   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
-    if any(columns):
-        texts.insert(1, "─" * (sum(widths) + 3 * (len(widths) - 1)))
-    print("\n".join([title, *texts] if title else texts))
+    """The same in plain text, as wide as its content; a cell of several lines makes its row higher."""
+    head = [columns] if any(columns) else []
+    cells = [[cell.split("\n") for cell in row] for row in [*head, *rows]]
+    widths = [max((len(line) for row in cells for line in row[i]), default=0) for i in range(len(columns))]
+    lines = [line for row in cells for line in zip_longest(*row, fillvalue="")]
+    text = ["   ".join(part.ljust(width) for part, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+    if head:
+        text.insert(1, "─" * (sum(widths) + 3 * (len(widths) - 1)))
+    print("\n".join([title, *text] if title else text))
