@@ -23,6 +23,7 @@ __all__ = ["Challenge", "check_realm", "parse_challenges"]
 _WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # Ref: RFC 9110 section 5.6.2
 _PARAMETER = re.compile(rf'\s*({_WORD})\s*=\s*(?:"((?:[^"\\]|\\.)*)"|({_WORD}))')
 _SCHEME = re.compile(rf"\s*({_WORD})(?:\s+|\s*$|\s*(?=,))")
+_SEPARATOR = re.compile(r"\s*,")
 _LONGEST = 4096
 _KNOWN = {"registry-1.docker.io": "auth.docker.io", "nvcr.io": "authn.nvidia.com"}
 # Names under which strangers get names of their own. Not complete, so it only ever makes the rule stricter.
@@ -56,8 +57,8 @@ def parse_challenges(headers: Collection[str]) -> list[Challenge]:
             else:
                 break
             place = match.end()
-            if text[place : place + 1] == ",":
-                place += 1
+            if separator := _SEPARATOR.match(text, place):
+                place = separator.end()
     return found
 
 

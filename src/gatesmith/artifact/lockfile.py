@@ -43,6 +43,10 @@ def record_digest(path: Path, reference: str, digest: str) -> None:
     if _read(path).get(reference) == digest:
         return
     place = path.absolute()
+    if not place.parent.is_dir():
+        raise StoreWriteFailed(
+            f"{path} cannot be written: there is no such folder; name another place with --lock", path=str(path)
+        )
     try:
         with locked(place.parent, exclusive=True):
             references = dict(sorted({**_read(path), reference: digest}.items()))
