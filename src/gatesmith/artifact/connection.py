@@ -293,7 +293,7 @@ class Connection:
         cause: BaseException | None = error
         while cause is not None and not isinstance(cause, ssl.SSLError):
             cause = cause.__cause__ or cause.__context__
-        where = f"{parts.netloc} of registry {self.registry}" if parts.netloc != self.registry else self.registry
+        where = f"{parts.netloc} (for {self.registry})" if parts.netloc != self.registry else self.registry
         if isinstance(cause, ssl.SSLCertVerificationError):
             raise RegistryUnreachable(
                 f"certificate of {where} is not trusted: {cause.verify_message}; give its CA with --ca", final=True
