@@ -114,13 +114,13 @@ def test_a_refused_write_is_one_line_and_leaves_nothing(store: Store) -> None:
 def test_a_full_file_system(tmp_path: Path) -> None:
     place = tmp_path / "small"
     place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(place)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "none", str(place)]
     if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
         pytest.skip("mounting a tmpfs is not permitted here")
     try:
         small = Store(place / "store")
         small.save("iris:v1", [tiny_firmware()])
-        script = "\ntry:\n    store.save('iris:v2', [tiny_firmware(bitstream=os.urandom(100_000))])\n"
+        script = "\ntry:\n    store.save('iris:v2', [tiny_firmware(bitstream=os.urandom(300_000))])\n"
         script += "except GatesmithError as error:\n    print(type(error).__name__, error)\n"
         out = output_of(start(script, small))
         assert "No space left on device" in out
