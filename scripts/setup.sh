@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-needed="g++ fpga-icestorm skopeo libusb-1.0-0 libftdi1-2"
+needed="g++ fpga-icestorm openssl skopeo libusb-1.0-0 libftdi1-2"
 stamp=.venv/.set-up
 wanted=$(cat pyproject.toml scripts/setup.sh | sha256sum | cut -d' ' -f1)
 [ "$(cat "$stamp" 2>/dev/null || true)" = "$wanted" ] && exit 0
@@ -50,6 +50,19 @@ if ! command -v g++ >/dev/null; then
 fi
 
 [ -x .venv/bin/python ] || "$python" -m venv .venv
+
+# The tests want docker-registry's program alone: its package would also start a service, so it is only unpacked.
+if ! [ -x .venv/bin/docker-registry ] && ! command -v docker-registry >/dev/null && command -v apt-get >/dev/null; then
+    unpacked=$(mktemp -d)
+    if (cd "$unpacked" && { apt-get download -qq docker-registry || { ${as_root:-} apt-get update -qq &&
+        apt-get download -qq docker-registry; }; } && dpkg-deb --extract docker-registry_*.deb .) >/dev/null 2>&1; then
+        install "$unpacked/usr/bin/docker-registry" .venv/bin/docker-registry
+    else
+        echo "could not get docker-registry; tests that need it are skipped" >&2
+    fi
+    rm -rf "$unpacked"
+fi
+
 .venv/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
 .venv/bin/python -m pip install --quiet --editable '.[all]' --group dev
 .venv/bin/gatesmith doctor >&2
