@@ -233,11 +233,10 @@ tests, folder, name, *boards = sys.argv[1:]
 sys.path.insert(0, tests)
 from firmwares import tiny_firmware
 from gatesmith.artifact.connection import Access
-from gatesmith.artifact.patience import Limits
 from gatesmith.artifact.reference import Reference
 from gatesmith.artifact.remote import push_artifact
 from gatesmith.artifact.store import Store
-store, access = Store(Path(folder)), Access(plain_http=True, limits=Limits(settle_s=0.5))
+store, access = Store(Path(folder)), Access(plain_http=True)
 sys.stdin.readline()
 for board in boards:
     store.save("iris:v1", [tiny_firmware(board=board)], merge=False)
@@ -288,6 +287,9 @@ def test_pull_by_digest(store: Store, other: Store, name: Reference) -> None:
     push_artifact(store.layout, parse("iris:v1"), name, PLAIN)
     by_digest = parse(f"{name.name}@{digest}")
     pull_artifact(other.layout, by_digest, PLAIN)
+    assert push_artifact(store.layout, parse("iris:v1"), by_digest, PLAIN).digest == digest
+    with pytest.raises(ManifestInvalid, match="names other content"):
+        push_artifact(store.layout, parse("iris:v1"), parse(f"{name.name}@sha256:{'1' * 64}"), PLAIN)
     assert other.load(str(by_digest)) == FIRMWARES[0]
     with pytest.raises(ArtifactNotFound):
         pull_artifact(other.layout, parse(f"{name.name}@sha256:{'0' * 64}"), PLAIN)

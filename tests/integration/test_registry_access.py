@@ -55,7 +55,7 @@ def guard(registry: HostileRegistry, *, realm: str = "") -> None:
             return [answer(status=401, www_authenticate=challenge)]
         return respond(seen)
 
-    registry.respond = guarded  # type: ignore[method-assign, assignment]
+    registry.respond = guarded
 
 
 def passwords(monkeypatch: pytest.MonkeyPatch, path: Path, **data: object) -> None:
@@ -103,7 +103,7 @@ def test_an_identity_token_is_exchanged(
         bodies.append(seen.body)
         return guarded(seen)
 
-    registry.respond = noting  # type: ignore[method-assign, assignment]
+    registry.respond = noting
     pull_artifact(layout, name(registry), PLAIN)
     (token,) = tokens(registry)
     assert (token.method, token.path) == ("POST", "/token")
@@ -152,7 +152,7 @@ def test_an_expired_token_is_replaced(
             return [answer(status=401, www_authenticate=f'Bearer realm="http://{registry.address}/token"')]
         return guarded(seen)
 
-    registry.respond = forgetful  # type: ignore[method-assign, assignment]
+    registry.respond = forgetful
     pull_artifact(layout, name(registry), PLAIN)
     assert len(tokens(registry)) == 2
 
@@ -242,7 +242,7 @@ def test_a_registry_that_takes_no_large_requests(registry: HostileRegistry, layo
     registry.reset()
     registry.routes["/uploads/"] = registry.routes["/uploads/1"] = uploads
     respond = registry.respond
-    registry.respond = lambda seen: (  # type: ignore[method-assign]
+    registry.respond = lambda seen: (
         [answer(status=201)] if seen.method == "PUT" and "/manifests/" in seen.path else respond(seen)
     )
     push_artifact(layout, Reference.parse("mine:v1"), name(registry), PLAIN)

@@ -203,4 +203,4 @@ def test_killed_while_pushing(store: Store, victim: Victim, tmp_path: Path) -> N
 
 
 def _remote(victim: Victim) -> str:
-    return str(victim.process.args[-1])  # type: ignore[index]
+    return str(victim.process.args[-1])

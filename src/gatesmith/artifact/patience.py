@@ -30,7 +30,8 @@ class Limits:
         A failing exchange is tried so often, for so long in all, waits included; time in which content came in does
         not count.
     settle_s : float
-        After a name that others change too was changed, it is read again this much later.
+        After a name that others change too was changed, it is read again this much later, or five times as much later
+        as the change took.
     """
 
     connect_s: float = 10.0
@@ -40,7 +41,7 @@ class Limits:
     tries: int = 5
     patience_s: float = 60.0
     first_wait_s: float = 0.25
-    settle_s: float = 1.0
+    settle_s: float = 0.25
 
 
 class Patience:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import re
 import tempfile
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, BinaryIO, ClassVar
 from urllib.parse import urlencode
@@ -45,6 +46,7 @@ MAX_FETCH_BYTES = 16 << 20
 MAX_TAGS = 100_000
 MAX_REFERRERS = 4096
 MAX_AMENDS = 50
+SETTLE_TIMES, MAX_SETTLE_S = 5.0, 5.0
 MAX_PAGES = 1000
 _ACCEPTED = (*INDEX_TYPES, *MANIFEST_TYPES)
 Change = Callable[[bytes | None], bytes]
@@ -262,10 +264,12 @@ class Registry:
         limits, pause = self.connection.access.limits, self.connection.access.pause
         left = dict(changes)
         for _ in range(MAX_AMENDS):
+            start = time.monotonic()
             left = {tag: change for tag, change in left.items() if self._change(tag, change)}
             if not left:
                 return
-            pause(limits.settle_s)
+            # others are about as far from the registry as this writer, and do no more than it did
+            pause(min(max(limits.settle_s, SETTLE_TIMES * (time.monotonic() - start)), MAX_SETTLE_S))
         raise RegistryRefused(f"others keep changing {self.repository}:{next(iter(left))}; try again later")
 
     def _change(self, tag: str, change: Change) -> bool:
@@ -335,7 +339,7 @@ class Registry:
         if self._has_referrers_api is False:
             return None
         found: list[Descriptor] = []
-        for answer in self._pages(f"{self.path}/referrers/{digest}", good={200, 400, 404, 405, 501}):
+        for answer in self._pages(f"{self.path}/referrers/{digest}", good={200, 400, 401, 403, 404, 405, 501}):
             if answer.status != 200 or _media_type(answer) != media_types.INDEX:
                 self._has_referrers_api = False
                 return None

@@ -92,6 +92,7 @@ def push_artifact(
     """
     with _repository(target, access) as registry, layout.session():
         top = layout.resolve(reference)
+        _check_target(target, top)
         content = layout.fetch_manifest(top)
         done = transfer(layout, registry, top, progress=progress, with_top=False)
         if add:
@@ -115,6 +116,7 @@ def copy_artifact(source: Reference, target: Reference, access: Access, *, progr
         else:
             goal = stack.enter_context(_repository(target, access))
         top = _resolved(origin, source, "")
+        _check_target(target, top)
         content = origin.fetch_manifest(top)
         done = transfer(origin, goal, top, progress=progress, with_top=False)
         goal.name(top, content, target.tag)
@@ -196,6 +198,11 @@ def _resolved(registry: Registry, reference: Reference, expected_digest: str) ->
             found_digest=top.digest,
         )
     return top
+
+
+def _check_target(target: Reference, top: Descriptor) -> None:
+    if target.digest and target.digest != top.digest:
+        raise ManifestInvalid(f"{target} names other content than {top.digest}; give a tag instead", digest=top.digest)
 
 
 def _tidy(layout: Layout) -> None:
