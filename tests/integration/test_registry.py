@@ -340,6 +340,22 @@ def test_password_and_tls(
     assert f"sha256:{hashlib.sha256(raw).hexdigest()}" == digest
 
 
+def test_a_reference_that_is_not_here_is_fetched(
+    guarded: tuple[RealRegistry, Path], store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (registry, ca), config = guarded, tmp_path / "config.json"
+    _config(config, registry.address, PASSWORD)
+    monkeypatch.setenv("REGISTRY_AUTH_FILE", str(config))
+    monkeypatch.setenv("SSL_CERT_FILE", str(ca))
+    monkeypatch.setenv("GATESMITH_HOME", str(tmp_path / "home"))
+    digest, name = store.save("iris:v1", FIRMWARES), parse(f"{registry.address}/lab/fetched:v1")
+    push_artifact(store.layout, parse("iris:v1"), name, Access(limits=PLAIN.limits))
+    command = [str(Path(sys.executable).with_name("gatesmith")), "inspect", str(name), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["digest"] == digest
+
+
 def _certificates(ca: Path, folder: Path) -> Path:
     (folder / "trusted").mkdir()
     (folder / "trusted" / "ca.crt").write_bytes(ca.read_bytes())
