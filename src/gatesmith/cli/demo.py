@@ -95,13 +95,17 @@ def _saved(model: Any, train: Any, folder: Path) -> tuple[Path, Path]:
 @contextmanager
 def _server(board: str) -> Iterator[str]:
     """A server in a process of its own, on a free port; yields the URL of the model once it is ready."""
+    from gatesmith.errors import ServerNotStarted
+
     command = [sys.executable, "-m", "gatesmith", "serve", REFERENCE, "--board", board, "--http-port", "0", "--json"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         line = process.stdout.readline() if process.stdout else ""
-        if not line:
-            raise RuntimeError(f"the server ended with {process.wait()}")
-        url = f"{json.loads(line)['url']}/v2/models/iris"
+        told = json.loads(line) if line else {}
+        if "url" not in told:
+            why = told.get("error", {}).get("message", f"it ended with exit status {process.wait()}")
+            raise ServerNotStarted(f"the demo's server did not start: {why}")
+        url = f"{told['url']}/v2/models/iris"
         _wait_until_ready(f"{url}/ready")
         yield url
     finally:
