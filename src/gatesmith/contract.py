@@ -23,10 +23,21 @@ from gatesmith.errors import ManifestInvalid, TensorMismatch
 from gatesmith.fixed import FixedPoint
 from gatesmith.tensor import TensorSpec
 
-__all__ = ["Contract", "HostOperation", "HostOperationKind", "Port"]
+__all__ = ["Contract", "HostOperation", "HostOperationKind", "Port", "check_labels"]
 
 Payload = NDArray[np.uint8]
 Tensors = Mapping[str, NDArray[Any]]
+
+
+def check_labels(name: str, labels: tuple[str, ...], elements: int) -> None:
+    """Refuse labels that do not go with a tensor's elements.
+
+    Raises
+    ------
+    ManifestInvalid
+    """
+    if labels and len(labels) != elements:
+        raise ManifestInvalid(f"tensor {name!r} has {len(labels)} labels, {elements} elements need one each")
 
 
 class HostOperationKind(StrEnum):
@@ -77,11 +88,18 @@ class HostOperation:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Port:
-    """One tensor of the contract: its spec, its format on the wire, and the host operations."""
+    """One tensor of the contract: its spec, its format on the wire, and the host operations.
+
+    ``labels`` name the elements of a classifier's scores, in order; empty where nobody named them.
+    """
 
     spec: TensorSpec
     format: FixedPoint
     host: tuple[HostOperation, ...] = ()
+    labels: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_labels(self.spec.name, self.labels, self.elements)
 
     @property
     def elements(self) -> int:
@@ -127,6 +145,7 @@ class Port:
             **self.spec.to_json(),
             "format": self.format.to_json(),
             "host_operations": [operation.to_json() for operation in self.host],
+            **({"labels": list(self.labels)} if self.labels else {}),
         }
 
     @classmethod
@@ -136,6 +155,7 @@ class Port:
             spec=TensorSpec.from_json(data),
             format=FixedPoint.from_json(data["format"]),
             host=tuple(HostOperation.from_json(operation) for operation in data["host_operations"]),
+            labels=tuple(str(label) for label in data.get("labels", ())),
         )
 
 

@@ -89,3 +89,13 @@ def test_batches_have_to_be_equal() -> None:
 def test_scale_needs_as_many_offsets() -> None:
     with pytest.raises(ManifestInvalid, match="1 factors and 0 offsets"):
         HostOperation(kind=HostOperationKind.SCALE, scale=(1.0,))
+
+
+def test_labels_go_with_the_elements_and_survive_json() -> None:
+    spec = TensorSpec(name="y", datatype=Datatype.FP32, shape=(-1, 3))
+    form = FixedPoint(signed=True, integer_bits=3, fraction_bits=4)
+    port = Port(spec=spec, format=form, labels=("setosa", "versicolor", "virginica"))
+    assert Port.from_json(port.to_json()) == port
+    assert "labels" not in Port(spec=spec, format=form).to_json()
+    with pytest.raises(ManifestInvalid, match="tensor 'y' has 2 labels, 3 elements need one each"):
+        Port(spec=spec, format=form, labels=("setosa", "versicolor"))

@@ -153,7 +153,7 @@ class _Contract:
 
     def _port(self, data: Mapping[str, Any], where: str) -> Port:
         needed = {"name", "datatype", "shape", "format"}
-        self._known(data, needed | {"host_operations"}, f"{where}: ")
+        self._known(data, needed | {"host_operations", "labels"}, f"{where}: ")
         missing = sorted(needed - data.keys())
         self._need(not missing, f"{where}: {', '.join(missing)} is missing")
         shape = data["shape"]
@@ -163,7 +163,8 @@ class _Contract:
         try:
             spec = TensorSpec(name=str(data["name"]), datatype=Datatype(data["datatype"]), shape=tuple(shape))
             host = tuple(_host_operation(one) for one in data.get("host_operations", []))
-            return Port(spec=spec, format=FixedPoint.from_json(data["format"]), host=host)
+            labels = tuple(map(str, data.get("labels", [])))
+            return Port(spec=spec, format=FixedPoint.from_json(data["format"]), host=host, labels=labels)
         except GatesmithError as error:
             raise self._wrong(f"{where}: {error}") from error
         except (KeyError, TypeError, ValueError, AttributeError) as error:

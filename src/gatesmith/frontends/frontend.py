@@ -76,6 +76,7 @@ class GraphBuilder:
         *,
         datatype: Datatype = Datatype.FP32,
         host: tuple[HostOperation, ...] = (),
+        labels: Sequence[object] = (),
     ) -> None:
         """Give an edge out under this name, after the last node: the edge takes the name.
 
@@ -89,7 +90,7 @@ class GraphBuilder:
             )
         elif edge.name != name:
             edge = self._rename(edge, name)
-        self.outputs.append(Terminal(edge=edge, datatype=datatype, host=host))
+        self.outputs.append(Terminal(edge=edge, datatype=datatype, host=host, labels=tuple(map(str, labels))))
 
     def _rename(self, edge: Edge, name: str) -> Edge:
         renamed = self.renamed[edge.name] = replace(edge, name=name)

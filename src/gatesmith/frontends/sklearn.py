@@ -242,9 +242,9 @@ def _mlp(builder: GraphBuilder, x: Edge, mlp: Any) -> None:
         builder.output(ACTIVATIONS[final](builder, final, x), "predictions")
     elif final == "logistic" and not binary:
         # several independent labels: each has its own sigmoid, in gateware
-        builder.output(builder.table("sigmoid", x, "sigmoid"), "probabilities")
+        builder.output(builder.table("sigmoid", x, "sigmoid"), "probabilities", labels=_labels(mlp))
     else:
-        builder.output(x, "probabilities", host=SOFTMAX)
+        builder.output(x, "probabilities", host=SOFTMAX, labels=_labels(mlp))
 
 
 def _two_columns(weight: Any, bias: Any) -> tuple[Any, Any]:
@@ -266,9 +266,15 @@ def _linear(builder: GraphBuilder, x: Edge, estimator: Any) -> None:
         weight, bias = _two_columns(spread * weight, spread * bias)
     scores = builder.dense("linear", x, weight, bias)
     if _has_softmax(estimator, binary=binary):
-        builder.output(scores, "probabilities", host=SOFTMAX)
+        builder.output(scores, "probabilities", host=SOFTMAX, labels=_labels(estimator))
     else:
-        builder.output(scores, "scores")
+        builder.output(scores, "scores", labels=_labels(estimator))
+
+
+def _labels(estimator: Any) -> list[str]:
+    """The classes' names, where they say more than their places."""
+    names = [str(name) for name in np.ravel(estimator.classes_)]
+    return names if names != [str(place) for place in range(len(names))] else []
 
 
 def _has_softmax(estimator: Any, *, binary: bool) -> bool:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from gatesmith.contract import Contract, HostOperation, HostOperationKind, Port
+from gatesmith.contract import Contract, HostOperation, HostOperationKind, Port, check_labels
 from gatesmith.errors import AccuracyLost, ModelError, ModelUnreadable
 from gatesmith.fixed import MAX_WIDTH, FixedPoint, Overflow, Rounding
 from gatesmith.model import nodes as node_kinds
@@ -46,15 +46,17 @@ KINDS: dict[str, type[Node]] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Terminal:
-    """Where the graph meets the world: an edge, the datatype a client sees, and what the host computes there."""
+    """Where the graph meets the world: an edge, the datatype a client sees, the host's work, and classes' names."""
 
     edge: Edge
     datatype: Datatype = Datatype.FP32
     host: tuple[HostOperation, ...] = ()
+    labels: tuple[str, ...] = ()
 
     def check_host(self) -> None:
-        """Refuse an operation of the host that does not fit the edge."""
+        """Refuse an operation of the host, or labels, that do not fit the edge."""
         edge = self.edge
+        check_labels(edge.name, self.labels, edge.elements)
         for operation in self.host:
             if operation.kind is HostOperationKind.SCALE and len(operation.scale) != edge.elements:
                 raise ModelError(
@@ -73,7 +75,7 @@ class Terminal:
 
     def port(self) -> Port:
         """The same, for the contract of a firmware."""
-        return Port(spec=self.spec, format=self.edge.fixed, host=self.host)
+        return Port(spec=self.spec, format=self.edge.fixed, host=self.host, labels=self.labels)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -287,6 +289,7 @@ def _terminal_to_json(terminal: Terminal) -> dict[str, Any]:
         "edge": _edge_to_json(terminal.edge),
         "datatype": terminal.datatype.value,
         "host": [operation.to_json() for operation in terminal.host],
+        **({"labels": list(terminal.labels)} if terminal.labels else {}),
     }
 
 
@@ -295,6 +298,7 @@ def _terminal_from_json(data: dict[str, Any]) -> Terminal:
         edge=_edge_from_json(data["edge"]),
         datatype=Datatype(data["datatype"]),
         host=tuple(HostOperation.from_json(operation) for operation in data["host"]),
+        labels=tuple(str(label) for label in data.get("labels", ())),
     )
 
 

@@ -295,3 +295,14 @@ def test_a_changed_weight_is_seen() -> None:
     model.coefs_[0][0, 0] += 1e-3
     _, after, _ = infer(model)
     assert np.abs(before - after).max() > 1e-9
+
+
+def test_names_of_classes_reach_the_contract() -> None:
+    samples = np.random.default_rng(3).normal(size=(60, 4))
+    names = np.array(["quark", "gluon", "top"])[np.argmax(samples[:, :3], axis=1)]
+    model = linear_model.LogisticRegression().fit(samples, names)
+    graph = read_model(model)
+    assert graph.outputs[0].labels == tuple(model.classes_) == ("gluon", "quark", "top")
+    assert Graph.from_bytes(graph.to_bytes()).outputs[0].labels == graph.outputs[0].labels
+    numbers = linear_model.LogisticRegression().fit(samples, np.argmax(samples[:, :3], axis=1))
+    assert read_model(numbers).outputs[0].labels == ()
