@@ -14,44 +14,102 @@ from gatesmith.errors import ServerNotStarted
 
 __all__ = ["Settings"]
 
+_TRUTH = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
-    """How the server listens and what it takes.
+    """How the server listens, what it takes, and how it shares its devices.
 
     Parameters
     ----------
     host : str
-        Address to listen on; only this machine by default, because there is no authentication yet.
-    http_port : int
-        0 means any free one.
+        Address to listen on; only this machine by default.
+    http_port, grpc_port : int
+        0 means any free one; -1 for gRPC: no gRPC.
+    admin_port : int
+        Loading, unloading and the like are then answered on this port alone; 0: on the same one.
+    admin_token_file : str
+        File with the bearer token that these operations need; empty: no token.
+    tls_certificate, tls_key : str
+        PEM files; both or none.
     body_limit_bytes : int
         Largest request body; numbers in JSON take up to 20 times their text in memory while they are read.
     body_timeout_s : float
         How long a client may take to send a body.
+    header_limit_bytes, header_limit_count : int
+        Largest head of a request.
     max_batch : int
-        Most samples of different requests that one device call combines.
+        Most samples of one device call; requests are combined up to it, larger ones are split.
+    max_queue_delay_us : int
+        How long a device may wait for a batch to fill; with 0 it takes what queued while it was busy.
     max_waiting : int
-        Most samples that may wait for a device; beyond, requests are refused as overload.
+        Most samples that may wait for one model; beyond, requests are refused as overload.
+    load_on_demand : bool
+        Whether the first request for a model of the repository loads it.
+    load_wait_s : float
+        How long a request may wait until its model is loaded, or has a healthy device again.
+    minimum_residency_s : float
+        How long a loaded model keeps its device at least when others wait for one.
+    replicas : int
+        Devices for each model; 0: what is left when each model given at start has one is shared among these.
+    fallback : str
+        ``emulator``: an emulated device serves when no other is free or healthy. Empty: never.
+    device_limit_s : float
+        A device call that takes longer is given up, and its device with it.
+    frame_error_limit : float
+        Largest share of frames with a wrong check; beyond, a device is taken out and programmed again.
+    log_format : str
+        ``text`` or ``json``.
+    log_requests : bool
+        One line for each request.
+    traces_endpoint : str
+        Where OpenTelemetry spans go (OTLP over HTTP); empty: nowhere.
     grace_s : int
         How long requests in flight may take to end when the server is told to stop.
+    drain_s : float
+        How long it still takes new requests, being no longer ready, before it stops to listen.
     """
 
     host: str = "127.0.0.1"
     http_port: int = 8080
+    grpc_port: int = 8081
+    admin_port: int = 0
+    admin_token_file: str = ""
+    tls_certificate: str = ""
+    tls_key: str = ""
     body_limit_bytes: int = 16 << 20
     body_timeout_s: float = 30.0
+    header_limit_bytes: int = 65_536
+    header_limit_count: int = 100
     max_batch: int = 256
+    max_queue_delay_us: int = 0
     max_waiting: int = 65_536
+    load_on_demand: bool = False
+    load_wait_s: float = 30.0
+    minimum_residency_s: float = 5.0
+    replicas: int = 0
+    fallback: str = ""
+    device_limit_s: float = 60.0
+    frame_error_limit: float = 0.05
+    log_format: str = "text"
+    log_requests: bool = False
+    traces_endpoint: str = ""
     grace_s: int = 20
+    drain_s: float = 0.0
 
     def __post_init__(self) -> None:
-        _bounded("http_port", self.http_port, 0, 65_535)
-        _bounded("body_limit_bytes", self.body_limit_bytes, 1, 1 << 32)
-        _bounded("body_timeout_s", self.body_timeout_s, 0.001, 86_400)
-        _bounded("max_batch", self.max_batch, 1, 1 << 20)
-        _bounded("max_waiting", self.max_waiting, 1, 1 << 30)
-        _bounded("grace_s", self.grace_s, 0, 86_400)
+        for name, (low, high) in _BOUNDS.items():
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise _impossible(name, value, f"{low:g} to {high:g} are possible")
+        for name, possible in _CHOICES.items():
+            if getattr(self, name) not in possible:
+                words = " or ".join(repr(choice) for choice in possible)
+                raise _impossible(name, repr(getattr(self, name)), f"{words} is possible")
+        if bool(self.tls_certificate) != bool(self.tls_key):
+            missing = "tls_key" if self.tls_certificate else "tls_certificate"
+            raise _impossible(missing, "empty", "TLS needs a certificate and its key")
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:
@@ -71,7 +129,33 @@ class Settings:
         return cls(**values)
 
 
+_BOUNDS: dict[str, tuple[float, float]] = {
+    "http_port": (0, 65_535),
+    "grpc_port": (-1, 65_535),
+    "admin_port": (0, 65_535),
+    "body_limit_bytes": (1, 1 << 32),
+    "body_timeout_s": (0.001, 86_400),
+    "header_limit_bytes": (256, 1 << 20),
+    "header_limit_count": (1, 10_000),
+    "max_batch": (1, 65_536),
+    "max_queue_delay_us": (0, 60_000_000),
+    "max_waiting": (1, 1 << 30),
+    "load_wait_s": (0, 86_400),
+    "minimum_residency_s": (0, 86_400),
+    "replicas": (0, 1024),
+    "device_limit_s": (0.01, 86_400),
+    "frame_error_limit": (0, 1),
+    "grace_s": (0, 86_400),
+    "drain_s": (0, 86_400),
+}
+_CHOICES = {"fallback": ("", "emulator"), "log_format": ("text", "json")}
+
+
 def _read(name: str, text: str, kind: type) -> str | int | float:
+    if kind is bool:
+        if text.lower() not in _TRUTH:
+            raise ServerNotStarted(f"GATESMITH_{name.upper()} is {text!r}, true or false is needed", setting=name)
+        return _TRUTH[text.lower()]
     try:
         value: str | int | float = kind(text)
     except ValueError:
@@ -79,8 +163,5 @@ def _read(name: str, text: str, kind: type) -> str | int | float:
     return value
 
 
-def _bounded(name: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:
-        raise ServerNotStarted(
-            f"setting {name} is {value}, {low:g} to {high:g} are possible; check GATESMITH_{name.upper()}", setting=name
-        )
+def _impossible(name: str, value: object, needed: str) -> ServerNotStarted:
+    return ServerNotStarted(f"setting {name} is {value}, {needed}; check GATESMITH_{name.upper()}", setting=name)
