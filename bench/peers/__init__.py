@@ -1,0 +1,1 @@
+"""What ``serve_peers.py`` measures beside our server, and how."""
