@@ -9,6 +9,7 @@ was needed; a remedy, where there is one, follows a semicolon. Nothing here know
     GatesmithError                  retryable = False
     ├── NotInstalled                an optional part is missing: name, hint
     ├── ServerNotStarted            an address is in use, or a setting is not valid
+    ├── ServerUnreachable           retryable; a server of ours does not answer
     ├── ModelError                  change the model
     │   ├── ModelUnreadable
     │   ├── UnsupportedOperation
@@ -20,7 +21,10 @@ was needed; a remedy, where there is one, follows a semicolon. Nothing here know
     │   ├── ToolFailed
     │   ├── DesignDoesNotFit
     │   ├── TimingNotMet
-    │   └── VerificationFailed
+    │   ├── VerificationFailed
+    │   ├── BuildCancelled
+    │   ├── BuildLost               retryable
+    │   └── QuotaExceeded           retryable
     ├── ArtifactError               it cannot be had or trusted
     │   ├── ArtifactNotFound
     │   ├── ManifestInvalid
@@ -42,6 +46,7 @@ was needed; a remedy, where there is one, follows a semicolon. Nothing here know
         ├── ModelNotFound
         ├── ModelNotReady           retryable
         ├── TensorMismatch
+        ├── DeadlineExceeded        retryable
         └── Overloaded              retryable
 """
 
@@ -56,8 +61,11 @@ __all__ = [
     "AuthenticationFailed",
     "BitstreamUnsafe",
     "BoardNotFound",
+    "BuildCancelled",
     "BuildError",
+    "BuildLost",
     "CalibrationNeeded",
+    "DeadlineExceeded",
     "DesignDoesNotFit",
     "DeviceBusy",
     "DeviceError",
@@ -76,9 +84,11 @@ __all__ = [
     "ModelUnreadable",
     "NotInstalled",
     "Overloaded",
+    "QuotaExceeded",
     "RegistryRefused",
     "RegistryUnreachable",
     "ServerNotStarted",
+    "ServerUnreachable",
     "SignatureInvalid",
     "StoreWriteFailed",
     "TensorMismatch",
@@ -131,6 +141,12 @@ class ServerNotStarted(GatesmithError):
     """The server cannot start: its address is in use, or a setting is not valid."""
 
 
+class ServerUnreachable(GatesmithError):
+    """A server of ours does not answer, or its answer cannot be understood."""
+
+    retryable = True
+
+
 class ModelError(GatesmithError):
     """The model has to change."""
 
@@ -177,6 +193,22 @@ class TimingNotMet(BuildError):
 
 class VerificationFailed(BuildError):
     """Two levels of the design gave different integers."""
+
+
+class BuildCancelled(BuildError):
+    """Somebody who may do so ended the build."""
+
+
+class BuildLost(BuildError):
+    """The process or machine that built is gone, or took more than it may; it was tried again as often as allowed."""
+
+    retryable = True
+
+
+class QuotaExceeded(BuildError):
+    """Somebody has as many builds queued or running as they may."""
+
+    retryable = True
 
 
 class ArtifactError(GatesmithError):
@@ -271,6 +303,12 @@ class ModelNotReady(InferenceError):
 
 class TensorMismatch(InferenceError):
     """A tensor's name, datatype, shape or values break the contract."""
+
+
+class DeadlineExceeded(InferenceError):
+    """The request waited longer than it allows; it was not computed."""
+
+    retryable = True
 
 
 class Overloaded(InferenceError):
