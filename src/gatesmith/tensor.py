@@ -3,7 +3,7 @@
 A shape is written as in the protocol: the batch comes first and is -1 where it is free.
 """
 
-# Ref: Open Inference Protocol v2, "Tensor Data Types" (BF16 and BYTES have no fixed numpy dtype)
+# Ref: Open Inference Protocol v2, "Tensor Data Types" (BF16 and BYTES have no numpy dtype of their own)
 
 from __future__ import annotations
 
@@ -29,13 +29,14 @@ class Datatype(StrEnum):
     INT32 = "INT32"
     INT64 = "INT64"
     FP16 = "FP16"
+    BF16 = "BF16"
     FP32 = "FP32"
     FP64 = "FP64"
     BYTES = "BYTES"
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """The numpy dtype that holds this datatype (object for BYTES)."""
+        """The numpy dtype that holds this datatype (object for BYTES, float32 for BF16)."""
         return np.dtype(_DTYPES[self])
 
 
@@ -50,6 +51,7 @@ _DTYPES: dict[Datatype, str] = {
     Datatype.INT32: "<i4",
     Datatype.INT64: "<i8",
     Datatype.FP16: "<f2",
+    Datatype.BF16: "<f4",
     Datatype.FP32: "<f4",
     Datatype.FP64: "<f8",
     Datatype.BYTES: "O",

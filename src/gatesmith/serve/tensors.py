@@ -1,10 +1,12 @@
-"""Checked tensors: what a client sent, against what the model's contract says.
+"""Checked tensors: what a client sent, against what the model's contract says; and raw bytes of tensors that go back.
 
 Nothing is converted silently: a whole number may stand for a float, and that is all. Checks run on types and lengths
 in bulk (sets over C-level maps), so a good request of many numbers costs little more than its conversion.
 """
 
-# Ref: Open Inference Protocol v2 "Tensor Data": row-major, nested as the shape or flat; count is the shape's product
+# Ref: Open Inference Protocol v2 "Tensor Data": row-major, nested as the shape or flat; count is the shape's product;
+#      FP16 and BF16 have no form in JSON
+# Ref: Triton binary tensor data extension: little-endian, BOOL one byte of 0 or 1, BYTES with a 4-byte length each
 
 from __future__ import annotations
 
@@ -16,18 +18,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gatesmith.errors import TensorMismatch
+from gatesmith.serve.raw import array_of_raw
 from gatesmith.tensor import Datatype, TensorSpec
 
 __all__ = ["InputTensor", "array_of", "samples_of"]
 
-_FLOATS = frozenset({Datatype.FP16, Datatype.FP32, Datatype.FP64})
+_FLOATS = frozenset({Datatype.FP16, Datatype.BF16, Datatype.FP32, Datatype.FP64})
+_RAW_ONLY = frozenset({Datatype.FP16, Datatype.BF16})
 _NUMBERS = frozenset({int, float})
 _WHOLE = frozenset({int})
-_TRUTH = frozenset({bool})
+_ALLOWED: dict[Datatype, frozenset[type]] = {
+    **dict.fromkeys(Datatype, _WHOLE),
+    **dict.fromkeys(_FLOATS, _NUMBERS),
+    Datatype.BOOL: frozenset({bool}),
+    Datatype.BYTES: frozenset({str}),
+}
+_KINDS = {"f": "fiu", "i": "iu", "u": "iu", "b": "b", "O": "O"}
+"""Kinds of arrays that may stand for a kind: as in JSON, whole numbers for floats and nothing else."""
+_SMALL = 256
+_LARGEST = {Datatype.FP32: float(np.finfo(np.float32).max), Datatype.FP64: float(np.finfo(np.float64).max)}
 
 
 class InputTensor(NamedTuple):
-    """One input of a request, as it came: ``data`` is a list, nested or flat, or an array."""
+    """One input of a request, as it came: ``data`` is a list, nested or flat, raw bytes, or an array."""
 
     name: str
     datatype: str
@@ -51,14 +64,13 @@ def array_of(spec: TensorSpec, tensor: InputTensor) -> NDArray[Any]:
         raise _mismatch(spec, f"has datatype {_short(tensor.datatype)}, {spec.datatype.value} is needed")
     shape = _checked_shape(spec, tensor.shape)
     data = tensor.data
+    if type(data) is list:
+        return _from_json(spec, data, shape)
+    if isinstance(data, (bytes, bytearray, memoryview)):
+        return _finite(spec, array_of_raw(spec, data, shape))
     if isinstance(data, np.ndarray):
-        if data.size != math.prod(shape):
-            raise _mismatch(spec, f"holds {data.size} elements, its shape {shape} needs {math.prod(shape)}")
-        return _finite(spec, data.reshape(shape).astype(spec.datatype.dtype, copy=False))
-    if type(data) is not list:
-        raise _mismatch(spec, f"has data of kind {type(data).__name__}, a list is needed")
-    nested = bool(data) and type(data[0]) is list
-    return _finite(spec, _numbers(spec, _flatten(spec, data, shape) if nested else data, shape))
+        return _from_array(spec, data, shape)
+    raise _mismatch(spec, f"has data of kind {type(data).__name__}, a list is needed")
 
 
 def samples_of(spec: TensorSpec, samples: list[Any]) -> NDArray[Any]:
@@ -69,7 +81,27 @@ def samples_of(spec: TensorSpec, samples: list[Any]) -> NDArray[Any]:
     TensorMismatch
     """
     shape = [len(samples), *spec.shape[1:]]
-    return _finite(spec, _numbers(spec, _flatten(spec, samples, shape), shape))
+    return _numbers(spec, _flatten(spec, samples, shape), shape)
+
+
+def _from_json(spec: TensorSpec, data: list[Any], shape: list[int]) -> NDArray[Any]:
+    if spec.datatype in _RAW_ONLY:
+        raise _mismatch(spec, f"is {spec.datatype.value}, which has no form in JSON; send it as binary data")
+    nested = bool(data) and type(data[0]) is list
+    return _numbers(spec, _flatten(spec, data, shape) if nested else data, shape)
+
+
+def _from_array(spec: TensorSpec, data: NDArray[Any], shape: list[int]) -> NDArray[Any]:
+    wanted = spec.datatype.dtype
+    if data.size != math.prod(shape):
+        raise _mismatch(spec, f"holds {data.size} elements, its shape {shape} needs {math.prod(shape)}")
+    if data.dtype != wanted and data.dtype.kind not in _KINDS[wanted.kind]:
+        raise _mismatch(spec, f"holds values of kind {data.dtype}, which are no {spec.datatype.value}")
+    with np.errstate(over="ignore"):
+        array = data.reshape(shape).astype(wanted, copy=False)
+    if wanted.kind in "iu" and not np.array_equal(array, data.reshape(shape)):
+        raise _mismatch(spec, f"holds a value out of the range of {spec.datatype.value}")
+    return _finite(spec, array)
 
 
 def _checked_shape(spec: TensorSpec, shape: Any) -> list[int]:
@@ -97,23 +129,30 @@ def _numbers(spec: TensorSpec, flat: list[Any], shape: list[int]) -> NDArray[Any
     needed = math.prod(shape)
     if len(flat) != needed:
         raise _mismatch(spec, f"holds {len(flat)} elements, its shape {shape} needs {needed}")
-    allowed = _allowed(spec.datatype)
+    allowed = _ALLOWED[spec.datatype]
     if not allowed.issuperset(map(type, flat)):
         place, value = next((i, v) for i, v in enumerate(flat) if type(v) not in allowed)
         raise _mismatch(spec, f"holds {_short(value)} at element {place}, which is no {spec.datatype.value}")
+    if spec.datatype is Datatype.BYTES:
+        flat = [text.encode() for text in flat]
+    if _is_plain(spec.datatype, flat):
+        return np.array(flat, dtype=spec.datatype.dtype).reshape(shape)
     try:
         with np.errstate(over="ignore"):
-            return np.array(flat, dtype=spec.datatype.dtype).reshape(shape)
+            return _finite(spec, np.array(flat, dtype=spec.datatype.dtype).reshape(shape))
     except (OverflowError, ValueError):
         raise _mismatch(spec, f"holds a value out of the range of {spec.datatype.value}") from None
 
 
-def _allowed(datatype: Datatype) -> frozenset[type]:
-    if datatype in _FLOATS:
-        return _NUMBERS
-    if datatype is Datatype.BOOL:
-        return _TRUTH
-    return frozenset() if datatype is Datatype.BYTES else _WHOLE
+def _is_plain(datatype: Datatype, flat: list[Any]) -> bool:
+    """Whether a short list of numbers is seen to be finite without a look at its array: spares 2 us of 4."""
+    largest = _LARGEST.get(datatype)
+    if largest is None or not 0 < len(flat) <= _SMALL:
+        return False
+    try:
+        return bool(sum(map(abs, flat)) <= largest)
+    except OverflowError:
+        return False
 
 
 def _finite(spec: TensorSpec, array: NDArray[Any]) -> NDArray[Any]:
