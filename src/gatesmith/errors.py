@@ -42,6 +42,9 @@ was needed; a remedy, where there is one, follows a semicolon. Nothing here know
     │   ├── DeviceTimeout           retryable
     │   ├── FrameCorrupt            retryable
     │   └── FirmwareMismatch
+    ├── AccessError                 ask as somebody else, or elsewhere
+    │   ├── TokenInvalid
+    │   └── AccessRefused
     └── InferenceError              change the request
         ├── ModelNotFound
         ├── ModelNotReady           retryable
@@ -55,6 +58,8 @@ from __future__ import annotations
 from typing import ClassVar
 
 __all__ = [
+    "AccessError",
+    "AccessRefused",
     "AccuracyLost",
     "ArtifactError",
     "ArtifactNotFound",
@@ -93,6 +98,7 @@ __all__ = [
     "StoreWriteFailed",
     "TensorMismatch",
     "TimingNotMet",
+    "TokenInvalid",
     "ToolFailed",
     "ToolNotFound",
     "UnsupportedOperation",
@@ -285,6 +291,18 @@ class FrameCorrupt(DeviceError):
 
 class FirmwareMismatch(DeviceError):
     """The device runs another firmware than the one that was asked for."""
+
+
+class AccessError(GatesmithError):
+    """Whoever asks may not do this, here or at all."""
+
+
+class TokenInvalid(AccessError):
+    """The operation needs a token, and the request has none or another one."""
+
+
+class AccessRefused(AccessError):
+    """The operation is not allowed on this address."""
 
 
 class InferenceError(GatesmithError):
