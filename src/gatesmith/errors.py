@@ -329,6 +329,12 @@ class DeadlineExceeded(InferenceError):
     retryable = True
 
 
+class DeadlineExceeded(InferenceError):
+    """The request waited longer than it allows; it was not computed."""
+
+    retryable = True
+
+
 class Overloaded(InferenceError):
     """Too much is waiting already."""
 

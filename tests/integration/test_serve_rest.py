@@ -266,7 +266,7 @@ def test_overload_is_told() -> None:
             first = threading.Thread(target=infer, args=(own, ONE))
             first.start()
             assert device.entered.wait(10)
-            refused(infer(other, ONE), 503, "1 samples wait for device arithmetic:0, 1 may; try again later")
+            refused(infer(other, ONE), 503, "1 samples wait for model iris, 1 may; try again later")
             device.hold.set()
             first.join(10)
 

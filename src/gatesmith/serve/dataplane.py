@@ -1,8 +1,6 @@
 """Models by name, and inference on them: everything about a request but its transport.
 
-A door (REST, and others later) hands over names and tensors and gets arrays back or a ``GatesmithError``; nothing here
-knows HTTP. A model's version is the start of its firmware's digest, so two servers with the same answers have the same
-version; the tag it was started with, if any, is a second name of that version.
+A door (REST, gRPC) hands over names and tensors and gets arrays back or a ``GatesmithError``; nothing here knows HTTP.
 """
 
 from __future__ import annotations
@@ -10,69 +8,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version as installed_version
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final
 
 import numpy as np
 
-from gatesmith.artifact.manifest import firmware_digest
-from gatesmith.contract import Port
 from gatesmith.devices.device import Device
-from gatesmith.errors import FirmwareMismatch, ManifestInvalid, ModelNotFound, ModelNotReady, TensorMismatch
+from gatesmith.errors import FirmwareMismatch, GatesmithError, ManifestInvalid, ModelNotFound, TensorMismatch
 from gatesmith.firmware import Firmware
-from gatesmith.serve.engine import DeviceWorker, Tensors
+from gatesmith.serve.deployment import Answer, Deployment, Tensors
+from gatesmith.serve.engine import DeviceWorker, Failure
+from gatesmith.serve.model import Model, State
 from gatesmith.serve.settings import Settings
 from gatesmith.serve.tensors import InputTensor, array_of, samples_of
 
-__all__ = ["DataPlane", "Model"]
+__all__ = ["Answer", "DataPlane", "Model"]
 
-_VERSION_DIGITS = 12
-
-
-class Model:
-    """One served model: its firmware, and the device that runs it once it is loaded."""
-
-    def __init__(self, *, name: str, tag: str, firmware: Firmware, device: Device) -> None:
-        self.name, self.firmware, self.device = name, firmware, device
-        self.digest = firmware_digest(firmware)
-        self.version = self.digest.removeprefix("sha256:")[:_VERSION_DIGITS]
-        self.versions = [self.version, tag] if tag else [self.version]
-        self.inputs = {port.spec.name: port.spec for port in firmware.contract.inputs}
-        self.outputs = {port.spec.name: port.spec for port in firmware.contract.outputs}
-        self.worker: DeviceWorker | None = None
-        self.ready = False
-        self.failure: BaseException | None = None
-
-    def check_ready(self) -> DeviceWorker:
-        """The worker of a model that can answer.
-
-        Raises
-        ------
-        ModelNotReady
-        """
-        if self.worker is not None and self.ready:
-            return self.worker
-        why = f"failed to load: {self.failure}" if self.failure else "is being loaded; try again later"
-        raise ModelNotReady(f"model {self.name} {why}", model=self.name)
-
-    def metadata(self) -> dict[str, Any]:
-        """The protocol's model metadata; ``parameters`` say what is not in its standard fields."""
-        firmware = self.firmware
-        return {
-            "name": self.name,
-            "versions": self.versions,
-            "platform": f"gatesmith_{firmware.family}",
-            "inputs": [_describe(port) for port in firmware.contract.inputs],
-            "outputs": [_describe(port) for port in firmware.contract.outputs],
-            "parameters": {
-                "digest": self.digest,
-                "board": firmware.board,
-                "part": firmware.part,
-                "engine": firmware.engine,
-                "device": self.device.id,
-                "clock_hz": firmware.clock_hz,
-                "latency_cycles": firmware.latency_cycles,
-            },
-        }
+_NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 class DataPlane:
@@ -82,6 +34,11 @@ class DataPlane:
     ----------
     models : mapping of str to (Firmware, Device)
         ``name``, ``name:tag`` or a full reference, whose last part is the model's name.
+
+    Attributes
+    ----------
+    extensions : list of str
+        Names of the protocol's extensions; each door adds those that it has with :meth:`announce`.
 
     Raises
     ------
@@ -94,13 +51,18 @@ class DataPlane:
     def __init__(self, models: Mapping[str, tuple[Firmware, Device]], settings: Settings) -> None:
         self._settings = settings
         self._models: dict[str, Model] = {}
+        self._devices: dict[str, Device] = {}
+        self._workers: dict[str, DeviceWorker] = {}
+        self.extensions: list[str] = []
         self.on_load_failure: Callable[[BaseException], None] | None = None
         for key, (firmware, device) in models.items():
             name, _, tag = key.partition("@")[0].rpartition("/")[2].partition(":")
             if name in self._models:
                 raise ManifestInvalid(f"two models are called {name}; start one of them under another name", model=name)
             self._check_free(device, name)
-            self._models[name] = Model(name=name, tag=tag, firmware=firmware, device=device)
+            self._devices[name] = device
+            model = self._models[name] = Model(name=name, tag=tag, firmware=firmware, settings=settings)
+            model.devices, model.state = [device.id], State.LOADING
 
     @property
     def names(self) -> list[str]:
@@ -112,8 +74,16 @@ class DataPlane:
         """Whether every model can answer."""
         return all(model.ready for model in self._models.values())
 
+    def announce(self, *extensions: str) -> None:
+        """Add extensions of the protocol that a door has."""
+        self.extensions += [name for name in extensions if name not in self.extensions]
+
+    def metadata(self) -> dict[str, Any]:
+        """The protocol's server metadata."""
+        return {"name": "gatesmith", "version": installed_version("gatesmith"), "extensions": self.extensions}
+
     def model(self, name: str, version: str | None = None) -> Model:
-        """A model by name, and by version where one is asked for.
+        """A model by name, and by version where one is asked for, ready or not.
 
         Raises
         ------
@@ -122,15 +92,119 @@ class DataPlane:
         model = self._models.get(name)
         if model is None:
             raise ModelNotFound(f"no model {name[:80]!r} is served here; the models are {self.names}", model=name)
-        if version is not None and version not in model.versions:
+        if version and not model.is_version(version):
             raise ModelNotFound(
                 f"model {name} has no version {version[:80]!r}; the versions are {model.versions}", model=name
             )
         return model
 
-    def metadata(self) -> dict[str, Any]:
-        """The protocol's server metadata."""
-        return {"name": "gatesmith", "version": installed_version("gatesmith"), "extensions": []}
+    async def ready_model(self, name: str, version: str | None = None) -> Model:
+        """A model that can answer; with loading on demand it is loaded, and waited for a bounded time.
+
+        Raises
+        ------
+        ModelNotFound, ModelNotReady, Overloaded
+            The latter two say in ``retry_after_s`` when to try again.
+        """
+        model = self.model(name, version)
+        if not model.ready:
+            model.check_ready()
+        return model
+
+    async def infer(
+        self,
+        model: Model,
+        inputs: Sequence[InputTensor],
+        wanted: Sequence[str] = (),
+        *,
+        priority: int = 0,
+        timeout_us: int = 0,
+    ) -> Answer:
+        """Run one request.
+
+        Parameters
+        ----------
+        wanted : sequence of str
+            Names of outputs to give back, in this order; all of them when empty.
+        priority : int
+            1 is the highest; 0 means the default.
+        timeout_us : int
+            How long the request may wait for a device; 0: as long as it takes.
+
+        Raises
+        ------
+        ModelNotReady, TensorMismatch, Overloaded, DeadlineExceeded, DeviceError
+        """
+        arrays = {tensor.name: array_of(_input(model, tensor.name), tensor) for tensor in inputs}
+        if len(arrays) != len(inputs):
+            raise TensorMismatch(f"an input is given twice: {sorted(tensor.name for tensor in inputs)}")
+        return await self._run(model, arrays, wanted, priority, timeout_us)
+
+    async def infer_samples(
+        self, model: Model, samples: dict[str, list[Any]], *, priority: int = 0, timeout_us: int = 0
+    ) -> Answer:
+        """Run one request that gives each input as a list of samples.
+
+        Raises
+        ------
+        ModelNotReady, TensorMismatch, Overloaded, DeadlineExceeded, DeviceError
+        """
+        arrays = {name: samples_of(_input(model, name), values) for name, values in samples.items()}
+        return await self._run(model, arrays, (), priority, timeout_us)
+
+    def index(self, ready_only: bool = False) -> list[dict[str, str]]:
+        """Every version that is known: name, version, state, and the reason for it."""
+        return [
+            {"name": model.name, "version": model.version, "state": model.state.value, "reason": model.reason}
+            for _, model in sorted(self._models.items())
+            if model.ready or not ready_only
+        ]
+
+    async def load_model(self, name: str, parameters: Mapping[str, Any] = _NOTHING) -> None:
+        """Make a model ready, in its newest version or the one that ``parameters`` name.
+
+        Raises
+        ------
+        ModelNotFound, ModelNotReady, ArtifactError, DeviceError
+        """
+        version = parameters.get("version")
+        model = self.model(name, str(version) if version is not None else None)
+        if not model.ready:
+            await self._load(model)
+        model.check_ready()
+
+    async def unload_model(self, name: str, *, unload_dependents: bool = False) -> None:
+        """Take a model off its devices once its requests are answered; ``unload_dependents`` changes nothing.
+
+        Raises
+        ------
+        ModelNotFound
+        """
+        del unload_dependents  # no model has any
+        model = self.model(name)
+        model.ready = False
+        if model.deployment is not None:
+            model.state = State.UNLOADING
+            await model.deployment.drained()
+        worker = self._workers.pop(name, None)
+        if worker is not None:
+            await worker.close(self._settings.grace_s)
+        model.deployment, model.failure = None, None
+        model.state, model.reason = State.UNAVAILABLE, "it was unloaded"
+
+    def statistics(self, name: str | None = None, version: str | None = None) -> dict[str, Any]:
+        """Counters in the form of the protocol's statistics extension.
+
+        Raises
+        ------
+        ModelNotFound
+        """
+        models = [self.model(name, version)] if name else [model for _, model in sorted(self._models.items())]
+        return {
+            "model_stats": [
+                {"name": model.name, "version": model.version, **model.counts.statistics()} for model in models
+            ]
+        }
 
     async def load(self) -> None:
         """Program all devices, each in its own thread; a failure stays with its model."""
@@ -138,84 +212,77 @@ class DataPlane:
 
     async def close(self) -> None:
         """Give all devices back."""
-        workers = [model.worker for model in self._models.values() if model.worker]
         for model in self._models.values():
             model.ready = False
-        await asyncio.gather(*(worker.close(self._settings.grace_s) for worker in workers), return_exceptions=True)
+        grace_s = self._settings.grace_s
+        await asyncio.gather(*(w.close(grace_s) for w in self._workers.values()), return_exceptions=True)
 
-    async def infer(self, model: Model, inputs: Sequence[InputTensor], wanted: Sequence[str] = ()) -> Tensors:
-        """Run one request.
-
-        Parameters
-        ----------
-        wanted : sequence of str
-            Names of outputs to give back, in this order; all of them when empty.
-
-        Returns
-        -------
-        mapping of str to ndarray, each of shape (batch, ...)
-
-        Raises
-        ------
-        ModelNotReady, TensorMismatch, Overloaded, DeviceError
-        """
-        return await self._run(model, self._checked(model, inputs), wanted)
-
-    async def infer_samples(self, model: Model, samples: dict[str, list[Any]]) -> Tensors:
-        """Run one request that gives each input as a list of samples.
-
-        Raises
-        ------
-        ModelNotReady, TensorMismatch, Overloaded, DeviceError
-        """
-        arrays = {name: samples_of(_input(model, name), values) for name, values in samples.items()}
-        _check_complete(model, arrays)
-        return await self._run(model, arrays, ())
-
-    async def _run(self, model: Model, arrays: Tensors, wanted: Sequence[str]) -> Tensors:
+    async def _run(
+        self, model: Model, arrays: Tensors, wanted: Sequence[str], priority: int, timeout_us: int
+    ) -> Answer:
+        if len(arrays) != len(model.inputs):
+            missing = [name for name in model.inputs if name not in arrays]
+            raise TensorMismatch(
+                f"input {missing[0]!r} is missing; the inputs are {list(model.inputs)}", tensor=missing[0]
+            )
         for name in wanted:
             if name not in model.outputs:
                 raise TensorMismatch(
                     f"model {model.name} has no output {str(name)[:80]!r}; the outputs are {list(model.outputs)}"
                 )
-        worker = model.check_ready()
+        deployment = model.check_ready()
         batches = {len(array) for array in arrays.values()}
         if len(batches) > 1:
             raise TensorMismatch(f"inputs have different batches: {sorted(batches)}")
         samples = batches.pop()
-        outputs = await worker.infer(arrays, samples) if samples else _nothing(model)
-        return {name: outputs[name] for name in wanted} if wanted else outputs
-
-    def _checked(self, model: Model, inputs: Sequence[InputTensor]) -> Tensors:
-        arrays = {tensor.name: array_of(_input(model, tensor.name), tensor) for tensor in inputs}
-        if len(arrays) != len(inputs):
-            raise TensorMismatch(f"an input is given twice: {sorted(tensor.name for tensor in inputs)}")
-        _check_complete(model, arrays)
-        return arrays
+        if not samples:
+            answer = _nothing(model)
+        elif samples <= deployment.max_batch:
+            answer = await deployment.submit(arrays, samples, priority=priority, timeout_us=timeout_us)
+        else:
+            answer = await deployment.infer(arrays, samples, priority=priority, timeout_us=timeout_us)
+        if wanted:
+            return Answer({name: answer.outputs[name] for name in wanted}, answer.parameters)
+        return answer
 
     def _check_free(self, device: Device, name: str) -> None:
-        for other in self._models.values():
-            if other.device is device:
+        for other, taken in self._devices.items():
+            if taken is device:
                 raise FirmwareMismatch(
-                    f"device {device.id} is given to models {other.name} and {name}, it runs one firmware; "
+                    f"device {device.id} is given to models {other} and {name}, it runs one firmware; "
                     "name a device for each",
                     device=device.id,
                 )
 
     async def _load(self, model: Model) -> None:
-        model.worker = DeviceWorker(
-            model.device,
-            model.firmware,
-            max_batch=self._settings.max_batch,
-            max_waiting=self._settings.max_waiting,
+        device, settings = self._devices[model.name], self._settings
+        model.state, model.failure = State.LOADING, None
+        deployment = model.deployment = Deployment(
+            model.name,
+            model.firmware.contract,
+            max_batch=settings.max_batch,
+            max_waiting=settings.max_waiting,
+            delay_us=settings.max_queue_delay_us,
+            counts=model.counts,
         )
+
+        def failed(failure: Failure) -> None:
+            error = failure.error
+            if not isinstance(error, GatesmithError):
+                error = GatesmithError(f"device {device.id} failed: {type(error).__name__}; see the server's log")
+            deployment.refuse(failure.calls, error)
+            worker.attach(deployment)
+
+        worker = self._workers[model.name] = DeviceWorker(device, on_failure=failed)
         try:
-            await model.worker.program()
-            model.ready = True
+            await worker.do(lambda: device.program(model.firmware))
         except Exception as error:  # a device's bug too: it is raised again where the server was started
-            model.failure = error
+            model.failure, model.state, model.reason = error, State.UNAVAILABLE, str(error)
             if self.on_load_failure:
                 self.on_load_failure(error)
+            return
+        worker.attach(deployment)
+        model.ready, model.state, model.reason = True, State.READY, ""
 
 
 def _input(model: Model, name: object) -> Any:
@@ -225,17 +292,6 @@ def _input(model: Model, name: object) -> Any:
     return spec
 
 
-def _check_complete(model: Model, arrays: Tensors) -> None:
-    missing = [name for name in model.inputs if name not in arrays]
-    if missing:
-        raise TensorMismatch(f"input {missing[0]!r} is missing; the inputs are {list(model.inputs)}", tensor=missing[0])
-
-
-def _nothing(model: Model) -> Tensors:
-    return {name: np.zeros((0, *spec.shape[1:]), dtype=spec.datatype.dtype) for name, spec in model.outputs.items()}
-
-
-def _describe(port: Port) -> dict[str, Any]:
-    host = [operation.kind.value for operation in port.host]
-    parameters = {"format": str(port.format), "host_operations": ", ".join(host)}
-    return {**port.spec.to_json(), "parameters": parameters}
+def _nothing(model: Model) -> Answer:
+    arrays = {name: np.zeros((0, *spec.shape[1:]), dtype=spec.datatype.dtype) for name, spec in model.outputs.items()}
+    return Answer(arrays, {})

@@ -1,11 +1,11 @@
 """One thread for each device, and the only place where async code and blocking devices meet.
 
-A coroutine hands tensors over and waits for a future; the thread takes all that queued while the device was busy,
-makes one device call of it, and hands all answers back in one wake-up of the event loop. There is no timer: an idle
-device starts at once. Encoding and decoding happen in the thread too, once for a combined batch.
-"""
+The thread takes calls from the queue of the model that its device runs, makes one device call of them, and hands all
+answers back in one wake-up of the event loop. Encoding and decoding happen in the thread too, once for a batch.
 
-# Ref: Triton dynamic batcher with max_queue_delay_microseconds = 0 has the same rule: batch what queued meanwhile
+When the device fails, the thread takes nothing more: the pool decides what becomes of device and calls. A thread that
+does not come back from its device is abandoned; whatever it brings later is dropped.
+"""
 
 from __future__ import annotations
 
@@ -13,35 +13,33 @@ import asyncio
 import contextlib
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping
 from queue import Empty, SimpleQueue
-from typing import Any, NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
+from time import monotonic, perf_counter_ns
+from typing import Any, NamedTuple, TypeVar
 
 from gatesmith.devices.device import Device
-from gatesmith.errors import FrameCorrupt, GatesmithError, ModelNotReady, Overloaded
-from gatesmith.firmware import Firmware
+from gatesmith.errors import DeviceTimeout, FrameCorrupt, GatesmithError, InferenceError
+from gatesmith.serve.deployment import Call, Deployment, Done, joined
 
-__all__ = ["DeviceWorker", "Tensors"]
+__all__ = ["DeviceWorker", "Failure"]
 
-Tensors = Mapping[str, NDArray[Any]]
-_SLICE = 4096
-"""Samples that are encoded at once: bounds what a large request takes in memory beside its own tensors."""
+T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 
-class _Call(NamedTuple):
-    tensors: Tensors
-    samples: int
-    future: asyncio.Future[Tensors]
+class Failure(NamedTuple):
+    """A device failed while it ran calls of a deployment; nobody has answered these yet."""
+
+    deployment: Deployment
+    calls: list[Call]
+    error: BaseException
 
 
 class _Task(NamedTuple):
-    work: Callable[[], None]
-    future: asyncio.Future[None]
-    last: bool = False
+    work: Callable[[], Any]
+    future: asyncio.Future[Any]
 
 
 class DeviceWorker:
@@ -49,161 +47,196 @@ class DeviceWorker:
 
     Parameters
     ----------
-    max_batch : int
-        Most samples of different requests that one device call combines.
-    max_waiting : int
-        Most samples that may wait; one request alone may be larger.
+    on_failure : callable
+        Called on the event loop when the device failed.
+    parameters : mapping
+        What answers from this device carry.
+
+    Attributes
+    ----------
+    busy_since : float
+        ``time.monotonic()`` when the device call that runs now began, or 0.
+    device_ns : int
+        Time in device calls that ended well.
     """
 
-    def __init__(self, device: Device, firmware: Firmware, *, max_batch: int, max_waiting: int) -> None:
-        self._device, self._firmware = device, firmware
-        self._max_batch, self._max_waiting = max_batch, max_waiting
+    def __init__(
+        self,
+        device: Device,
+        *,
+        on_failure: Callable[[Failure], None],
+        parameters: Mapping[str, str | int | bool] | None = None,
+    ) -> None:
+        self.device, self._on_failure, self.parameters = device, on_failure, parameters or {}
+        self.busy_since, self.device_ns = 0.0, 0
+        self.deployment: Deployment | None = None
         self._loop = asyncio.get_running_loop()
-        self._queue: SimpleQueue[_Call | _Task] = SimpleQueue()
-        self._waiting = 0
-        self._closed = False
+        self._tasks: deque[_Task] = deque()
+        self._wakes: SimpleQueue[None] = SimpleQueue()
+        self._current: Failure | None = None
+        self._task: _Task | None = None
+        self._abandoned = self._ended = False
         # A daemon, so that a device that hangs cannot keep the process from ending.
         self._thread = threading.Thread(target=self._run, name=f"device {device.id}", daemon=True)
         self._thread.start()
 
-    async def program(self) -> None:
-        """Make the device run the firmware."""
-        await self._do(lambda: self._device.program(self._firmware))
+    def wake(self) -> None:
+        """See :class:`gatesmith.serve.deployment.Taker`."""
+        self._wakes.put(None)
 
-    async def infer(self, tensors: Tensors, samples: int) -> Tensors:
-        """Run checked tensors, each of shape (samples, ...), and give the outputs.
+    async def do(self, work: Callable[[], T]) -> T:
+        """Run something in the device's thread, after what it is at.
 
         Raises
         ------
-        Overloaded
-            When too many samples wait already.
-        ModelNotReady
-            When the server is stopping.
-        DeviceError
+        DeviceTimeout
+            When the thread was abandoned; and whatever the work raises.
         """
-        if self._closed:
-            raise ModelNotReady(f"device {self._device.id} was given back: the server is stopping")
-        if self._waiting and self._waiting + samples > self._max_waiting:
-            raise Overloaded(
-                f"{self._waiting} samples wait for device {self._device.id}, {self._max_waiting} may; try again later",
-                waiting=self._waiting,
-                limit=self._max_waiting,
-            )
-        future: asyncio.Future[Tensors] = self._loop.create_future()
-        self._waiting += samples
-        self._queue.put(_Call(tensors, samples, future))
-        return await future
+        result: T = await self._put(work)
+        return result
+
+    def attach(self, deployment: Deployment) -> None:
+        """Take calls of this deployment from now on."""
+        self.deployment = deployment
+        self.wake()
+
+    async def detach(self) -> None:
+        """Take no more calls; what the device is at ends first."""
+        deployment, self.deployment = self.deployment, None
+        await self.do(lambda: None)
+        if deployment is not None:
+            deployment.poke()
 
     async def close(self, timeout_s: float) -> None:
         """Give the device back and end the thread; a device that hangs is left behind after the time."""
-        if self._closed:
+        if self._ended:
             return
-        self._closed = True
+        closed = self._put(self.device.close)
+        self._ended, self.deployment = True, None
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._do(self._device.close, last=True), timeout_s)
+            await asyncio.wait_for(closed, timeout_s)
 
-    async def _do(self, work: Callable[[], None], *, last: bool = False) -> None:
-        future: asyncio.Future[None] = self._loop.create_future()
-        self._queue.put(_Task(work, future, last))
-        await future
+    def abandon(self, error: DeviceTimeout) -> Failure | None:
+        """Leave the thread to its fate; gives what it was at. When it ever comes back, it closes the device."""
+        self._abandoned = self._ended = True
+        self.deployment = None
+        for task in (self._task, *self._tasks):
+            if task is not None:
+                _settle(task.future, None, error)
+        self._tasks.clear()
+        self.wake()
+        return self._current and self._current._replace(error=error)
+
+    def _put(self, work: Callable[[], Any]) -> asyncio.Future[Any]:
+        task = _Task(work, self._loop.create_future())
+        self._tasks.append(task)
+        self.wake()
+        return task.future
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the thread runs; an abandoned one may hold its device as long as it does."""
+        return self._thread.is_alive()
 
     # From here on: the device's thread, up to where the loop is called.
 
     def _run(self) -> None:
-        job: _Call | _Task | None = None
         while True:
-            job = job or self._queue.get()
-            if isinstance(job, _Task):
-                self._run_task(job)
-                if job.last:
-                    return
-                job = None
-            else:
-                calls, job = self._gather(job)
-                self._run_calls(calls)
+            while self._tasks:
+                self._run_task(self._tasks.popleft())
+            deployment = self.deployment
+            if deployment is None:
+                if self._ended and not self._tasks:
+                    break
+                self._wakes.get()
+                continue
+            calls, over, wait_s = deployment.take()
+            if over:
+                self._tell(deployment.forget, over)
+            if calls:
+                self._run_calls(deployment, calls)
+            elif not over:
+                self._idle(deployment, wait_s)
+        if self._abandoned:
+            with contextlib.suppress(Exception):
+                self.device.close()
 
-    def _gather(self, first: _Call) -> tuple[list[_Call], _Call | _Task | None]:
-        """All calls that wait and fit in one batch, and the job that did not."""
-        calls, samples = [first], first.samples
-        while samples < self._max_batch:
-            try:
-                job = self._queue.get_nowait()
-            except Empty:
-                break
-            if isinstance(job, _Task) or samples + job.samples > self._max_batch:
-                return calls, job
-            calls.append(job)
-            samples += job.samples
-        return calls, None
+    def _idle(self, deployment: Deployment, wait_s: float) -> None:
+        if deployment.rest(self) or wait_s:
+            with contextlib.suppress(Empty):
+                self._wakes.get(timeout=wait_s or None)
+        deployment.rise(self)
 
     def _run_task(self, task: _Task) -> None:
-        error: BaseException | None = None
+        result, error = None, None
+        self._task, self.busy_since = task, monotonic()
         try:
-            task.work()
+            result = task.work()
         except BaseException as caught:  # a device's bug belongs to whoever waits
             error = caught
-        self._wake(_settle, task.future, None, error)
+        self._task, self.busy_since = None, 0.0
+        self._tell(_settle, task.future, result, error)
 
-    def _run_calls(self, calls: list[_Call]) -> None:
-        live = [call for call in calls if not call.future.cancelled()]
-        answer: Tensors | GatesmithError
+    def _run_calls(self, deployment: Deployment, calls: list[Call]) -> None:
+        self._current = current = Failure(deployment, calls, TimeoutError())
+        self.busy_since = monotonic()
         try:
-            answer = self._compute(live) if live else {}
-        except GatesmithError as error:
-            answer = error
-        except BaseException as error:  # a device's bug must not take the server with it
-            _log.exception("device %s failed in an unexpected way", self._device.id)
-            answer = GatesmithError(f"device {self._device.id} failed: {type(error).__name__}; see the server's log")
-        self._wake(self._deliver, calls, live, answer)
+            done = self._compute(deployment, calls)
+        except InferenceError as error:  # the request's fault and not the device's
+            self._tell(self._refused, current, error)
+        except BaseException as error:
+            if not isinstance(error, GatesmithError):
+                _log.exception("device %s failed in an unexpected way", self.device.id)
+            self.deployment = None
+            self._tell(self._failed, current._replace(error=error))
+        else:
+            self._tell(self._deliver, current, done)
+        self.busy_since = 0.0
+        self._current = None
 
-    def _compute(self, calls: list[_Call]) -> Tensors:
-        tensors = _joined([call.tensors for call in calls])
+    def _compute(self, deployment: Deployment, calls: list[Call]) -> Done:
+        contract = deployment.contract
+        begin_ns = perf_counter_ns()
         samples = sum(call.samples for call in calls)
-        if samples <= _SLICE:
-            return self._compute_slice(tensors, samples)
-        parts = []
-        for start in range(0, samples, _SLICE):
-            part = {name: values[start : start + _SLICE] for name, values in tensors.items()}
-            parts.append(self._compute_slice(part, min(_SLICE, samples - start)))
-        return _joined(parts)
-
-    def _compute_slice(self, tensors: Tensors, samples: int) -> Tensors:
-        contract = self._firmware.contract
-        answer = self._device.infer(contract.encode(tensors))
+        payload = contract.encode(joined([call.tensors for call in calls]))
+        encoded_ns = perf_counter_ns()
+        answer = self.device.infer(payload)
+        answered_ns = perf_counter_ns()
         if answer.shape != (samples, contract.output_bytes):
             raise FrameCorrupt(
-                f"device {self._device.id} answered {list(answer.shape)} bytes, "
+                f"device {self.device.id} answered {list(answer.shape)} bytes, "
                 f"{[samples, contract.output_bytes]} are needed"
             )
-        return contract.decode(answer)
+        outputs = contract.decode(answer)
+        end_ns = perf_counter_ns()
+        return Done(outputs, begin_ns, encoded_ns - begin_ns, answered_ns - encoded_ns, end_ns - answered_ns)
 
-    def _wake(self, function: Callable[..., None], *arguments: object) -> None:
+    def _tell(self, function: Callable[..., None], *arguments: object) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits any more
             self._loop.call_soon_threadsafe(function, *arguments)
 
     # From here on: the event loop.
 
-    def _deliver(self, calls: list[_Call], live: list[_Call], answer: Tensors | GatesmithError) -> None:
-        self._waiting -= sum(call.samples for call in calls)
-        start = 0
-        for call in live:
-            stop = start + call.samples
-            if isinstance(answer, GatesmithError):
-                _settle(call.future, None, answer)
-            else:
-                part = answer if len(live) == 1 else {name: values[start:stop] for name, values in answer.items()}
-                _settle(call.future, part, None)
-            start = stop
+    def _deliver(self, current: Failure, done: Done) -> None:
+        if not self._abandoned:
+            self.device_ns += done.infer_ns
+            current.deployment.deliver(current.calls, done, self.parameters)
 
+    def _refused(self, current: Failure, error: InferenceError) -> None:
+        if self._abandoned:
+            return
+        if len(current.calls) > 1:  # one of them is wrong; the others must not suffer
+            current.deployment.put_back(current.calls, alone=True)
+        else:
+            current.deployment.refuse(current.calls, error)
 
-def _joined(parts: list[Tensors]) -> Tensors:
-    if len(parts) == 1:
-        return parts[0]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    def _failed(self, failure: Failure) -> None:
+        if not self._abandoned:
+            self._on_failure(failure)
 
 
 def _settle(future: asyncio.Future[Any], result: object, error: BaseException | None) -> None:
-    if future.done():  # cancelled: its client went away
+    if future.done():  # cancelled: nobody waits any more
         return
     if error is None:
         future.set_result(result)

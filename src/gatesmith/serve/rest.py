@@ -22,7 +22,7 @@ from starlette.types import Receive, Scope, Send
 from gatesmith.errors import GatesmithError, ModelNotReady, TensorMismatch
 from gatesmith.serve.bodies import Disconnected, JsonAnswer, read_json, send_json
 from gatesmith.serve.dataplane import DataPlane, Model
-from gatesmith.serve.engine import Tensors
+from gatesmith.serve.deployment import Tensors
 from gatesmith.serve.errors import http_status
 from gatesmith.serve.settings import Settings
 from gatesmith.serve.tensors import InputTensor
@@ -69,7 +69,7 @@ class _Endpoint:
         path: dict[str, str] = scope["path_params"]
         try:
             body = await read_json(scope, receive, limit_bytes=limit, timeout_s=time)
-            answer = await self.answer(self.plane.model(path["name"], path.get("version")), body)
+            answer = await self.answer(await self.plane.ready_model(path["name"], path.get("version")), body)
         except GatesmithError as error:
             await send_json(send, {"error": str(error)}, status=http_status(error))
         except Disconnected:
@@ -95,7 +95,7 @@ class _Infer(_Endpoint):
             raise TensorMismatch(f"the request's id is of kind {type(identity).__name__}, a string is needed")
         inputs = [_input(item) for item in _list_of(body, "inputs")]
         wanted = [_name(item) for item in _list_of(body, "outputs")] if body.get("outputs") else []
-        outputs = await self.plane.infer(model, inputs, wanted)
+        outputs = (await self.plane.infer(model, inputs, wanted)).outputs
         specs = model.outputs
         return {
             "model_name": model.name,
@@ -117,7 +117,8 @@ class _Predict(_Endpoint):
         if not instances:
             model.check_ready()
             return {"predictions": []}
-        return {"predictions": _predictions(await self.plane.infer_samples(model, _columns(model, instances)))}
+        answer = await self.plane.infer_samples(model, _columns(model, instances))
+        return {"predictions": _predictions(answer.outputs)}
 
 
 class _Metadata:

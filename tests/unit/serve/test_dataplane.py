@@ -76,7 +76,7 @@ def test_a_model_is_ready_once_its_device_is_programmed() -> None:
     with pytest.raises(ModelNotReady, match="is being loaded"):
         plane.model("iris").check_ready()
     assert not plane.ready
-    assert run(plane, plane.infer(plane.model("iris"), [GOOD]))["y"].shape == (1, 3)
+    assert run(plane, plane.infer(plane.model("iris"), [GOOD])).outputs["y"].shape == (1, 3)
     assert not plane.ready
 
 
@@ -112,7 +112,7 @@ def test_outputs_come_as_asked_for_and_batches_must_agree() -> None:
     a = InputTensor("a", "FP32", [2, 2, 2], [1, 2, 3, 4, 5, 6, 7, 8])
     b = InputTensor("b", "INT8", [2], [1, -1])
     answer = run(plane, plane.infer(plane.model("two"), [b, a], ["count", "sum"]))
-    assert list(answer) == ["count", "sum"]
+    assert list(answer.outputs) == ["count", "sum"]
     plane = DataPlane({"two": (two_port_firmware(), ArithmeticDevice())}, Settings())
     with pytest.raises(TensorMismatch, match=r"inputs have different batches: \[1, 2\]"):
         run(plane, plane.infer(plane.model("two"), [a, InputTensor("b", "INT8", [1], [1])]))
@@ -122,7 +122,7 @@ def test_an_empty_batch_does_not_trouble_the_device() -> None:
     device = ArithmeticDevice()
     plane = DataPlane({"iris": (FIRMWARE, device)}, Settings())
     answer = run(plane, plane.infer(plane.model("iris"), [InputTensor("x", "FP32", [0, 4], [])]))
-    assert answer["y"].shape == (0, 3)
+    assert answer.outputs["y"].shape == (0, 3)
     assert device.calls == []
 
 
