@@ -329,12 +329,6 @@ class DeadlineExceeded(InferenceError):
     retryable = True
 
 
-class DeadlineExceeded(InferenceError):
-    """The request waited longer than it allows; it was not computed."""
-
-    retryable = True
-
-
 class Overloaded(InferenceError):
     """Too much is waiting already."""
 
