@@ -36,7 +36,7 @@ from gatesmith.model.vectors import corner_vectors, random_vectors
 from gatesmith.proof import GRAPH_FILE, decoded, on_emulator, prove
 from gatesmith.tools import cache_path, find_tool
 
-__all__ = ["Build", "Progress", "build_firmware"]
+__all__ = ["ENGINES", "Build", "Progress", "build_firmware"]
 
 Progress = Callable[[str, float], None]
 """Called with the name of a stage and the part of it that is done, 0 to 1."""
@@ -111,6 +111,7 @@ def build_firmware(
     seed: int = 1,
     name: str | None = None,
     trust_pickle: bool = False,
+    graph: Graph | None = None,
     progress: Progress | None = None,
 ) -> Build:
     """Build a model for a board.
@@ -125,6 +126,8 @@ def build_firmware(
         Data that looks like what the model will see.
     clock_hz : int, optional
         Clock of the gateware; the board's oscillator without.
+    graph : Graph, optional
+        The float graph of the model, where it was read elsewhere: by a process without rights, for example.
 
     Raises
     ------
@@ -135,7 +138,7 @@ def build_firmware(
         raise BuildError(f"engine {engine!r} does not exist; engines are {', '.join(ENGINES)}")
     if clock_hz is not None and clock_hz <= 0:
         raise BuildError(f"clock is {clock_hz} Hz, a positive number is needed", clock_hz=clock_hz)
-    order = _Order(model, find_board(board), calibration, precision, clock_hz, seed, name, trust_pickle)
+    order = _Order(model, find_board(board), calibration, precision, clock_hz, seed, name, trust_pickle, graph)
     clock = _Clock(progress)
     with clock.stage("lookup"):
         found = order.find()
@@ -178,6 +181,7 @@ class _Order:
     seed: int
     name: str | None
     trust_pickle: bool
+    graph: Graph | None
 
     @property
     def link(self) -> Link:
@@ -224,7 +228,7 @@ class _Order:
 
         _tools(self.board)  # a missing one is told before the work, not after it
         with clock.stage("read"):
-            graph = read_model(self.model, name=self.name, trust_pickle=self.trust_pickle)
+            graph = self.graph or read_model(self.model, name=self.name, trust_pickle=self.trust_pickle)
             data = self.calibration
             if isinstance(data, str | Path):
                 data = load_calibration(Path(data))

@@ -6,12 +6,15 @@ import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
 
+from gatesmith.cli.builds import TokenFile, client_of, watched
 from gatesmith.cli.output import JsonFlag, emit, table, verb
 from gatesmith.cli.progress import progress_bar
+from gatesmith.cli.registries import CaFile
 from gatesmith.cli.targets import check_out, check_writable, new_folder
 
 __all__ = ["build", "cycles", "stage_seconds", "summary"]
@@ -33,12 +36,13 @@ def build(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Write the firmware to this folder, as an OCI layout.")] = None,
     trust_pickle: Annotated[bool, typer.Option("--trust-pickle", help="Read a pickle: this runs its code.")] = False,
+    remote: Annotated[str | None, typer.Option(help="Let a build service do it: its URL.")] = None,
+    token_file: TokenFile = None,
+    ca: CaFile = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Build firmware for a board and prove it against the reference."""
-    from gatesmith.artifact.manifest import firmware_digest
     from gatesmith.artifact.store import Store
-    from gatesmith.flow import build_firmware
     from gatesmith.tools import home_path
 
     # What would stop the end of the work is told before its beginning.
@@ -47,25 +51,61 @@ def build(
     check_writable(home_path())
     if out is not None:
         check_out(out, folder_reference)
-    with progress_bar(as_json=as_json) as progress:
-        result = build_firmware(
-            model,
-            board,
-            calibration=calibration,
-            precision=precision,
-            engine=engine,
-            clock_hz=_hertz(clock_mhz),
-            seed=seed,
-            trust_pickle=trust_pickle,
-            progress=progress,
+    if remote is not None and trust_pickle:
+        raise typer.BadParameter("a build service reads no pickles; build here, or save the model in another form")
+    options = {"precision": precision, "engine": engine, "clock_hz": _hertz(clock_mhz), "seed": seed}
+    files = {"model": model, "board": board, "calibration": calibration}
+    if remote is not None:
+        firmware, told = _remote(
+            remote, token_file, ca, as_json=as_json, wanted=bool(out or reference), **files, **options
         )
+    else:
+        firmware, told = _local(trust_pickle=trust_pickle, as_json=as_json, **files, **options)
     if out is not None:
         with new_folder(out):
-            Store(out).save(folder_reference, [result.firmware], merge=False)
+            Store(out).save(folder_reference, [firmware], merge=False)
     if reference is not None:
-        Store().save(reference, [result.firmware])
-    data = {"reference": reference, "digest": firmware_digest(result.firmware), **result.to_json()}
+        Store().save(reference, [firmware])
+    data = {**told, "reference": reference or told.get("registry") or None}
     emit(data, lambda: summary(data), as_json=as_json)
+
+
+def _local(*, as_json: bool, **asked: Any) -> tuple[Any, dict[str, Any]]:
+    from gatesmith.artifact.manifest import firmware_digest
+    from gatesmith.flow import build_firmware
+
+    with progress_bar(as_json=as_json) as progress:
+        result = build_firmware(**asked, progress=progress)
+    return result.firmware, {"reference": None, "digest": firmware_digest(result.firmware), **result.to_json()}
+
+
+def _remote(
+    url: str, token_file: Path | None, ca: Path | None, *, as_json: bool, wanted: bool, **asked: Any
+) -> tuple[Any, dict[str, Any]]:
+    """Let a service build, and fetch the firmware where it is wanted."""
+    from gatesmith.builds.client import order_of
+
+    order = order_of(**asked)
+    files = {order.model: asked["model"]} | ({order.calibration: asked["calibration"]} if order.calibration else {})
+    with client_of(url, token_file, ca) as client:
+        record = client.submit(order, files)
+        told = watched(client, record["id"], as_json=as_json)
+        if not wanted:
+            return None, told
+        with TemporaryDirectory() as folder:
+            client.fetch(record["id"], Path(folder))
+            return _fetched(Path(folder), asked["model"]), told
+
+
+def _fetched(folder: Path, model: Path) -> Any:
+    """The one firmware of a layout, checked like one from a registry, with the model that it was asked for."""
+    from dataclasses import replace
+
+    from gatesmith.artifact.store import Store
+
+    store = Store(folder)
+    (entry,) = store.list()
+    return replace(store.load(entry.reference), model_file=(model.name, model.read_bytes()))
 
 
 def _taggable(tag: str) -> str:

@@ -11,6 +11,7 @@ import typer
 from gatesmith.cli import (
     boards,
     build,
+    builds,
     copy,
     delete,
     demo,
@@ -65,6 +66,7 @@ VERBS: dict[str, Callable[..., None]] = {
 }
 for verb, function in VERBS.items():
     app.command(verb)(function)
+app.add_typer(builds.builds, name="builds")
 
 # Typer carries its own click since 0.26 and exports few of its exceptions; this is the one above the exported one.
 _WrongUsage: Any = typer.BadParameter.mro()[1]

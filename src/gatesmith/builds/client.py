@@ -1,0 +1,245 @@
+"""A build service's client: what a local build needs, asked of another machine."""
+
+# Ref: WHATWG HTML, "Server-sent events": lines of a field and a value, an empty one ends an event
+
+from __future__ import annotations
+
+import hashlib
+import json
+import ssl
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import httpcore
+
+from gatesmith.builds.job import error_of, unpack_layout
+from gatesmith.builds.order import Order
+from gatesmith.errors import BuildCancelled, BuildLost, ModelUnreadable, ServerUnreachable
+from gatesmith.frontends import default_name
+
+__all__ = ["BuildClient", "file_digest", "order_of"]
+
+MAX_ANSWER_BYTES = 1 << 30
+PATIENCE_S = 120.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 5.0
+TIMEOUTS = {"connect": 10.0, "read": 60.0, "write": 60.0, "pool": 10.0}
+
+
+def file_digest(path: Path) -> str:
+    """``sha256:`` of a file's content.
+
+    Raises
+    ------
+    ModelUnreadable
+    """
+    try:
+        with path.open("rb") as file:
+            return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ModelUnreadable(f"file {str(path)!r} cannot be read: {error.strerror}", path=str(path)) from error
+
+
+def order_of(
+    model: Path,
+    board: str,
+    *,
+    calibration: Path | None = None,
+    precision: int = 8,
+    engine: str = "auto",
+    clock_hz: int | None = None,
+    seed: int = 1,
+    name: str | None = None,
+) -> Order:
+    """The order of a build of local files.
+
+    Raises
+    ------
+    BuildError, BoardNotFound, ModelUnreadable
+    """
+    return Order(
+        model=file_digest(model),
+        model_file=model.name,
+        name=name or default_name(model),
+        board=board,
+        calibration=file_digest(calibration) if calibration else "",
+        calibration_file=calibration.name if calibration else "",
+        precision=precision,
+        engine=engine,
+        clock_hz=clock_hz or 0,
+        seed=seed,
+    )
+
+
+class BuildClient:
+    """Talks to one build service; blocks; not for several threads at once.
+
+    Parameters
+    ----------
+    url : str
+        ``http://host:port`` or ``https://host:port``.
+    ca : Path, optional
+        PEM file with further certificates to trust.
+    """
+
+    def __init__(self, url: str, *, token: str = "", ca: Path | None = None) -> None:
+        self.url = url.rstrip("/")
+        if not self.url.startswith(("http://", "https://")):
+            raise ServerUnreachable(f"{url!r} is no URL of a build service; http://HOST:PORT is needed", url=url)
+        trust = ssl.create_default_context(cafile=ca) if self.url.startswith("https://") else None
+        self._pool = httpcore.ConnectionPool(ssl_context=trust, max_connections=2)
+        self._headers = [("authorization", f"Bearer {token}")] if token else []
+
+    def __enter__(self) -> BuildClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.close()
+
+    def submit(self, order: Order, files: Mapping[str, Path], *, again: bool = False) -> dict[str, Any]:
+        """Ask for a build; files that the service lacks are uploaded.
+
+        Parameters
+        ----------
+        files : mapping of str to Path
+            The order's files by digest.
+
+        Returns
+        -------
+        dict
+            The build, with ``id``, ``state`` and ``new``.
+
+        Raises
+        ------
+        ServerUnreachable, AuthenticationFailed, QuotaExceeded, BuildError, LimitExceeded
+        """
+        body = json.dumps({"order": order.to_json(), "again": again}).encode()
+        found = self._json("GET", f"/v1/builds/{order.digest.removeprefix('sha256:')}", allow={404})
+        if found is None or found["state"] not in {"queued", "running", "done"}:
+            for digest, path in files.items():
+                if self._json("GET", f"/v1/files/{digest}", allow={404}) is None:
+                    self._json("PUT", f"/v1/files/{digest}", body=path.read_bytes())
+        return dict(self._json("POST", "/v1/builds", body=body))
+
+    def watch(self, id: str) -> Iterator[dict[str, Any]]:
+        """What happens to a build until it has ended: dictionaries with ``kind`` (state, progress, line) and its facts.
+
+        A service that restarts is waited for, and nothing is told twice.
+
+        Raises
+        ------
+        ServerUnreachable
+            When it stays away for two minutes.
+        """
+        last, since, pause_s = 0, time.monotonic(), FIRST_PAUSE_S
+        while True:
+            try:
+                for number, event in self._events(id, last):
+                    last, since, pause_s = number, time.monotonic(), FIRST_PAUSE_S
+                    yield event
+                if self.get(id)["state"] in {"done", "failed", "cancelled"}:
+                    return
+            except ServerUnreachable:
+                if time.monotonic() > since + PATIENCE_S:
+                    raise
+                time.sleep(pause_s)
+                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+    def result(self, id: str) -> dict[str, Any]:
+        """The result of a build that has ended.
+
+        Raises
+        ------
+        BuildCancelled, BuildLost
+        ModelError, BuildError
+            What the build ended with.
+        """
+        record = self.get(id)
+        if record["state"] == "done":
+            return dict(record["result"])
+        if record["state"] == "cancelled":
+            raise BuildCancelled(str((record["error"] or {}).get("message", "the build was cancelled")), id=id)
+        if record["error"]:
+            raise error_of(record["error"])
+        raise BuildLost(f"build {id[:12]} is {record['state']}, it has no result yet", id=id)
+
+    def get(self, id: str) -> dict[str, Any]:
+        """A build as it stands."""
+        return dict(self._json("GET", f"/v1/builds/{id}"))
+
+    def list(self) -> list[dict[str, Any]]:
+        """Builds, the newest first."""
+        return list(self._json("GET", "/v1/builds")["builds"])
+
+    def cancel(self, id: str) -> dict[str, Any]:
+        """End a build."""
+        return dict(self._json("POST", f"/v1/builds/{id}/cancel"))
+
+    def fetch(self, id: str, folder: Path) -> None:
+        """Write the firmware of a build that is done into a folder, as an OCI layout."""
+        status, content = self._request("GET", f"/v1/builds/{id}/firmware")
+        if status != 200:
+            raise _refusal(self.url, status, content)
+        unpack_layout(content, folder)
+
+    def _json(self, method: str, path: str, *, body: bytes | None = None, allow: set[int] | None = None) -> Any:
+        status, content = self._request(method, path, body)
+        if status in (allow or ()):
+            return None
+        if status >= 400:
+            raise _refusal(self.url, status, content)
+        try:
+            return json.loads(content)
+        except ValueError as error:
+            raise ServerUnreachable(f"{self.url} does not answer as a build service does", url=self.url) from error
+
+    def _request(self, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
+        with self._stream(method, path, body) as response:
+            content = b""
+            for part in response.iter_stream():
+                content += part
+                if len(content) > MAX_ANSWER_BYTES:
+                    raise ServerUnreachable(f"{self.url} answers with more than {MAX_ANSWER_BYTES} bytes", url=self.url)
+        return response.status, content
+
+    def _events(self, id: str, after: int) -> Iterator[tuple[int, dict[str, Any]]]:
+        with self._stream("GET", f"/v1/builds/{id}/events?after={after}") as response:
+            if response.status != 200:
+                raise _refusal(self.url, response.status, b"".join(response.iter_stream()))
+            fields: dict[str, str] = {}
+            for line in _lines(response.iter_stream()):
+                if line:
+                    name, _, value = line.partition(":")
+                    fields[name] = value.removeprefix(" ")
+                elif "data" in fields:
+                    data = json.loads(fields["data"])
+                    yield int(fields["id"]), {**data, "kind": fields["event"]}
+                    fields = {}
+
+    @contextmanager
+    def _stream(self, method: str, path: str, body: bytes | None = None) -> Iterator[httpcore.Response]:
+        try:
+            with self._pool.stream(
+                method, self.url + path, headers=self._headers, content=body, extensions={"timeout": TIMEOUTS}
+            ) as response:
+                yield response
+        except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError, OSError) as error:
+            words = " ".join(str(error).split()) or type(error).__name__
+            raise ServerUnreachable(
+                f"{self.url} does not answer: {words}; check that a build service runs there", url=self.url
+            ) from error
+
+
+def _lines(parts: Iterator[bytes]) -> Iterator[str]:
+    rest = b""
+    for part in parts:
+        *lines, rest = (rest + part).split(b"\n")
+        yield from (line.decode(errors="replace") for line in lines)
+
+
+def _refusal(url: str, status: int, content: bytes) -> Exception:
+    with suppress(ValueError, KeyError, TypeError):
+        return error_of(json.loads(content)["error"])
+    return ServerUnreachable(f"{url} answered {status}: {content[:200].decode(errors='replace')}", url=url)
