@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from gatesmith.firmware import Firmware
 
-__all__ = ["Counters", "Device", "DeviceInfo"]
+__all__ = ["Counters", "Device", "DeviceInfo", "LinkStatistics"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,6 +26,29 @@ class Counters:
     latency_cycles: int  # of the newest sample, core input to core output
     samples: int
     frame_errors: int
+
+
+@dataclass(kw_only=True, slots=True)
+class LinkStatistics:
+    """What went over a device's link since the device was made: plain numbers that only grow."""
+
+    frames: int = 0
+    bad_frames: int = 0  # damaged or missing, and sent again
+    bytes_out: int = 0
+    bytes_in: int = 0
+
+    def __add__(self, other: LinkStatistics) -> LinkStatistics:
+        """Both together."""
+        return LinkStatistics(
+            frames=self.frames + other.frames,
+            bad_frames=self.bad_frames + other.bad_frames,
+            bytes_out=self.bytes_out + other.bytes_out,
+            bytes_in=self.bytes_in + other.bytes_in,
+        )
+
+    def copy(self) -> LinkStatistics:
+        """The numbers as they are now."""
+        return self + LinkStatistics()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,6 +126,11 @@ class Device(ABC):
     @abstractmethod
     def counters(self) -> Counters:
         """Read the gateware's counters."""
+
+    @property
+    def link(self) -> LinkStatistics:
+        """What went over the link; zeros where there is none. May be read in any thread."""
+        return LinkStatistics()
 
     @abstractmethod
     def reset(self) -> None:

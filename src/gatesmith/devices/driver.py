@@ -16,7 +16,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from gatesmith.devices.device import Counters
+from gatesmith.devices.device import Counters, LinkStatistics
 from gatesmith.devices.protocol import (
     FRAMES_IN_FLIGHT,
     GAP_LIMIT_S,
@@ -77,12 +77,22 @@ class LinkDriver:
         The device's id, for messages.
     compute_s : float
         How long the device may be silent because it computes.
+    statistics : LinkStatistics, optional
+        Where frames and bytes are counted.
     """
 
-    def __init__(self, transport: Transport, *, name: str = "device", compute_s: float = 0.0) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        name: str = "device",
+        compute_s: float = 0.0,
+        statistics: LinkStatistics | None = None,
+    ) -> None:
         self._transport = transport
         self._name = name
         self._compute_s = compute_s
+        self._statistics = statistics or LinkStatistics()
         self._identity: Identity | None = None
         self._received = bytearray()
         self._sequence = 0
@@ -173,6 +183,7 @@ class LinkDriver:
                     replies.append(reply)
                 self._settled = True
             except (DeviceTimeout, FrameCorrupt) as failure:
+                self._statistics.bad_frames += 1
                 failures = 1 if len(replies) > done else failures + 1
                 if failures > RETRIES:
                     raise _gave_up(failure, failures) from failure
@@ -194,7 +205,9 @@ class LinkDriver:
                 room -= request.size
                 sent += 1
             if frames:
-                self._transport.write(b"".join(frames))
+                data = b"".join(frames)
+                self._statistics.bytes_out += len(data)
+                self._transport.write(data)
             request, sequence = waiting.popleft()
             yield self._receive(request, sequence)
             room += request.size
@@ -211,6 +224,7 @@ class LinkDriver:
             if found >= 0 and len(self._received) >= size:
                 frame = bytes(self._received[:size])
                 del self._received[:size]
+                self._statistics.frames += 1
                 return self._checked(frame)
             if noise > _NOISE_LIMIT_BYTES:
                 raise FrameCorrupt(f"{self._name} sent {noise} bytes without a reply in them", bytes=noise)
@@ -224,6 +238,7 @@ class LinkDriver:
                 seconds=round(self._patience_s, 3),
                 missing_bytes=wanted,
             )
+        self._statistics.bytes_in += len(data)
         self._received += data
 
     def _checked(self, frame: bytes) -> bytes:

@@ -7,7 +7,7 @@ from abc import abstractmethod
 import numpy as np
 from numpy.typing import NDArray
 
-from gatesmith.devices.device import Counters, Device
+from gatesmith.devices.device import Counters, Device, LinkStatistics
 from gatesmith.devices.driver import LinkDriver, Transport
 from gatesmith.devices.protocol import Identity
 from gatesmith.errors import FirmwareMismatch
@@ -27,6 +27,7 @@ class LinkedDevice(Device):
         self.id = f"{self.kind}:{address}"
         self.address = address
         self._driver: LinkDriver | None = None
+        self._link = LinkStatistics()
 
     @abstractmethod
     def open_transport(self, firmware: Firmware) -> Transport:
@@ -56,6 +57,11 @@ class LinkedDevice(Device):
         """See :meth:`Device.counters`."""
         return self._running().counters()
 
+    @property
+    def link(self) -> LinkStatistics:
+        """See :attr:`Device.link`."""
+        return self._link
+
     def reset(self) -> None:
         """See :meth:`Device.reset`."""
         self._running().reset()
@@ -68,7 +74,8 @@ class LinkedDevice(Device):
 
     def _connect(self, firmware: Firmware) -> LinkDriver:
         compute_s = _LATENCIES * (firmware.latency_cycles + firmware.initiation_interval_cycles) / firmware.clock_hz
-        self._driver = LinkDriver(self.open_transport(firmware), name=self.id, compute_s=compute_s)
+        transport = self.open_transport(firmware)
+        self._driver = LinkDriver(transport, name=self.id, compute_s=compute_s, statistics=self._link)
         return self._driver
 
     def _running(self) -> LinkDriver:
