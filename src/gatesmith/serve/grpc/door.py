@@ -1,0 +1,126 @@
+"""The gRPC door: a listening socket, connections, and their end."""
+
+# Ref: RFC 9113 section 3.2: "h2" is the name that TLS clients ask for; 9.2 needs TLS 1.2 or later
+# Ref: RFC 9113 section 6.8: a graceful end is announced by GOAWAY
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+
+from gatesmith.errors import ServerNotStarted
+from gatesmith.serve.access import Access
+from gatesmith.serve.dataplane import DataPlane
+from gatesmith.serve.grpc.calls import Calls
+from gatesmith.serve.grpc.http2 import Connection, Limits
+from gatesmith.serve.grpc.room import Room
+from gatesmith.serve.grpc.service import methods
+from gatesmith.serve.settings import Settings
+from gatesmith.serve.shm import Regions
+
+__all__ = ["GrpcDoor"]
+
+_SWEEP_S = 0.5
+_ROOM = 8  # largest messages that may be under way at once
+_LOOK_S = 0.01
+_PATIENCE_S = 1.0  # for a client without calls to let go
+
+
+class GrpcDoor:
+    """Answers gRPC from a dataplane; every method belongs to one event loop.
+
+    Parameters
+    ----------
+    regions : Regions
+        Shared memory of clients; the same that other doors have.
+    """
+
+    def __init__(self, plane: DataPlane, settings: Settings, regions: Regions) -> None:
+        self._settings = settings
+        self._methods = methods(plane, regions, Access(settings))
+        self._connections: set[Connection] = set()
+        self._server: asyncio.Server | None = None
+        self._sweeper: asyncio.Task[None] | None = None
+
+    async def start(self) -> int:
+        """Listen, and tell the port.
+
+        Raises
+        ------
+        ServerNotStarted
+        """
+        settings, loop = self._settings, asyncio.get_running_loop()
+        limits = Limits(headers_bytes=settings.header_limit_bytes, stall_s=settings.body_timeout_s)
+        calls = Calls(
+            methods=self._methods,
+            message_limit_bytes=settings.body_limit_bytes,
+            message_timeout_s=settings.body_timeout_s,
+            window_bytes=limits.window_bytes,
+            room=Room(_ROOM * settings.body_limit_bytes),
+        )
+        tls = _tls(settings)
+        listening = _listen(settings)
+        self._server = await loop.create_server(
+            lambda: Connection(calls.begin, limits, self._connections), sock=listening, ssl=tls
+        )
+        self._sweeper = loop.create_task(self._sweep())
+        port: int = listening.getsockname()[1]
+        return port
+
+    async def stop(self, grace_s: float) -> None:
+        """Take no new connections, let calls in flight end within the time, and close."""
+        loop = asyncio.get_running_loop()
+        if self._server:
+            self._server.close()
+        begin = loop.time()
+        for connection in list(self._connections):
+            connection.leave()
+        while self._connections and loop.time() < begin + grace_s:
+            await asyncio.sleep(_LOOK_S)
+            if loop.time() > begin + _PATIENCE_S:
+                for connection in [one for one in self._connections if not one.streams]:
+                    connection.abort()
+        for connection in list(self._connections):
+            connection.abort()
+        if self._sweeper:
+            self._sweeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._sweeper
+
+    async def _sweep(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(min(_SWEEP_S, self._settings.body_timeout_s / 2))
+            for connection in list(self._connections):
+                connection.sweep(loop.time())
+
+
+def _listen(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server((settings.host, settings.grpc_port), family=family, backlog=2048)
+    except OSError as error:
+        raise ServerNotStarted(
+            f"cannot listen on {settings.host}:{settings.grpc_port}: {error.strerror or error}; "
+            "choose another --grpc-port or GATESMITH_GRPC_PORT; -1 means no gRPC",
+            host=settings.host,
+            port=settings.grpc_port,
+        ) from error
+
+
+def _tls(settings: Settings) -> ssl.SSLContext | None:
+    if not settings.tls_certificate:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(settings.tls_certificate, settings.tls_key)
+    except (OSError, ssl.SSLError) as error:
+        raise ServerNotStarted(
+            f"the TLS certificate {settings.tls_certificate} and key {settings.tls_key} cannot be used: {error}",
+            certificate=settings.tls_certificate,
+        ) from error
+    context.set_alpn_protocols(["h2"])
+    return context
