@@ -7,18 +7,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib.metadata import version as installed_version
 from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
 
+from gatesmith.devices import open_device
 from gatesmith.devices.device import Device
-from gatesmith.errors import FirmwareMismatch, GatesmithError, ManifestInvalid, ModelNotFound, TensorMismatch
+from gatesmith.errors import DeviceNotFound, FirmwareMismatch, ManifestInvalid, ModelNotFound, TensorMismatch
 from gatesmith.firmware import Firmware
-from gatesmith.serve.deployment import Answer, Deployment, Tensors
-from gatesmith.serve.engine import DeviceWorker, Failure
+from gatesmith.serve.deployment import Answer, Tensors
+from gatesmith.serve.loading import Loader
 from gatesmith.serve.model import Model, State
+from gatesmith.serve.placement import Placement
+from gatesmith.serve.pool import Pool, Slot
+from gatesmith.serve.repository import Builder, FixedSource, Source
 from gatesmith.serve.settings import Settings
 from gatesmith.serve.tensors import InputTensor, array_of, samples_of
 
@@ -33,12 +38,26 @@ class DataPlane:
     Parameters
     ----------
     models : mapping of str to (Firmware, Device)
-        ``name``, ``name:tag`` or a full reference, whose last part is the model's name.
+        ``name``, ``name:tag`` or a full reference, whose last part is the model's name; each has its device.
+    sources : sequence of Source
+        Where further models come from.
+    devices : sequence of (str, str)
+        Ids of the devices that these share, each with its board where that is known.
+    preload : sequence of str
+        Names that are loaded at the start.
+    pinned : sequence of str
+        Names of models that keep their devices.
+    board : str
+        Which firmware devices get that can run any; empty: the first.
+    builder : Builder, optional
+        Makes firmware where a source has none for any device.
 
     Attributes
     ----------
     extensions : list of str
         Names of the protocol's extensions; each door adds those that it has with :meth:`announce`.
+    draining : bool
+        Set when the server is about to stop: it is not ready any more, and still answers.
 
     Raises
     ------
@@ -48,31 +67,51 @@ class DataPlane:
         When two models are to share one device.
     """
 
-    def __init__(self, models: Mapping[str, tuple[Firmware, Device]], settings: Settings) -> None:
-        self._settings = settings
-        self._models: dict[str, Model] = {}
-        self._devices: dict[str, Device] = {}
-        self._workers: dict[str, DeviceWorker] = {}
+    def __init__(
+        self,
+        models: Mapping[str, tuple[Firmware, Device]],
+        settings: Settings,
+        *,
+        sources: Sequence[Source] = (),
+        devices: Sequence[tuple[str, str]] = (),
+        preload: Sequence[str] = (),
+        pinned: Sequence[str] = (),
+        board: str = "",
+        builder: Builder | None = None,
+    ) -> None:
+        self.settings = settings
         self.extensions: list[str] = []
         self.on_load_failure: Callable[[BaseException], None] | None = None
+        self.draining = False
+        self._pinned = set(pinned)
+        self._preload = list(dict.fromkeys([*preload, *pinned]))
+        self.pool = Pool(settings, on_free=self._on_free, on_lost=self._on_lost, on_served=self._on_served)
+        self.placement = Placement(self.pool, pinned=self._pinned, minimum_residency_s=settings.minimum_residency_s)
+        fixed = FixedSource()
+        self.loader = Loader(
+            settings,
+            self.pool,
+            self.placement,
+            [fixed, *sources] if models else list(sources),
+            board=board,
+            builder=builder,
+            fallback=self._fallback if settings.fallback else None,
+        )
         for key, (firmware, device) in models.items():
-            name, _, tag = key.partition("@")[0].rpartition("/")[2].partition(":")
-            if name in self._models:
-                raise ManifestInvalid(f"two models are called {name}; start one of them under another name", model=name)
-            self._check_free(device, name)
-            self._devices[name] = device
-            model = self._models[name] = Model(name=name, tag=tag, firmware=firmware, settings=settings)
-            model.devices, model.state = [device.id], State.LOADING
+            self._bind(fixed, key, firmware, device)
+        for id_, board_ in devices:
+            self.pool.add(Slot(id_, partial(open_device, id_), board=board_))
 
     @property
     def names(self) -> list[str]:
         """Names of the models, sorted."""
-        return sorted(self._models)
+        return self.loader.names
 
     @property
     def ready(self) -> bool:
-        """Whether every model can answer."""
-        return all(model.ready for model in self._models.values())
+        """Whether every model can answer that was given at the start or loaded by hand."""
+        current = self.loader.current
+        return not self.draining and all(name in current and current[name].ready for name in self.loader.wanted)
 
     def announce(self, *extensions: str) -> None:
         """Add extensions of the protocol that a door has."""
@@ -89,14 +128,18 @@ class DataPlane:
         ------
         ModelNotFound
         """
-        model = self._models.get(name)
-        if model is None:
-            raise ModelNotFound(f"no model {name[:80]!r} is served here; the models are {self.names}", model=name)
-        if version and not model.is_version(version):
+        model = self.loader.find(name, version)
+        if model is not None:
+            return model
+        known = self.loader.versions(name)
+        if not known and name not in self.names:
+            raise self.loader.unknown(name)
+        if version:
+            versions = [text for each in known for text in each.versions]
             raise ModelNotFound(
-                f"model {name} has no version {version[:80]!r}; the versions are {model.versions}", model=name
+                f"model {name} has no version {version[:80]!r}; the versions are {versions}", model=name
             )
-        return model
+        return Model(name=name, tag="", firmware=None, settings=self.settings)
 
     async def ready_model(self, name: str, version: str | None = None) -> Model:
         """A model that can answer; with loading on demand it is loaded, and waited for a bounded time.
@@ -106,10 +149,12 @@ class DataPlane:
         ModelNotFound, ModelNotReady, Overloaded
             The latter two say in ``retry_after_s`` when to try again.
         """
-        model = self.model(name, version)
-        if not model.ready:
-            model.check_ready()
-        return model
+        model = self.loader.find(name, version)
+        if model is not None and model.ready:
+            return model
+        if model is None and not self.settings.load_on_demand:
+            model = self.model(name, version)
+        return await self.loader.ready(name, version)
 
     async def infer(
         self,
@@ -154,10 +199,16 @@ class DataPlane:
 
     def index(self, ready_only: bool = False) -> list[dict[str, str]]:
         """Every version that is known: name, version, state, and the reason for it."""
+        known = [model for model in self.loader if model.known or model.state is not State.UNAVAILABLE]
+        found = [(model.name, model.version, model.state.value, model.reason) for model in known]
+        names = {model.name for model in known}
+        found += [
+            (name, "", State.UNAVAILABLE.value, "it was not loaded yet") for name in self.names if name not in names
+        ]
         return [
-            {"name": model.name, "version": model.version, "state": model.state.value, "reason": model.reason}
-            for _, model in sorted(self._models.items())
-            if model.ready or not ready_only
+            {"name": name, "version": version, "state": state, "reason": reason}
+            for name, version, state, reason in sorted(found)
+            if state == State.READY or not ready_only
         ]
 
     async def load_model(self, name: str, parameters: Mapping[str, Any] = _NOTHING) -> None:
@@ -167,11 +218,13 @@ class DataPlane:
         ------
         ModelNotFound, ModelNotReady, ArtifactError, DeviceError
         """
-        version = parameters.get("version")
-        model = self.model(name, str(version) if version is not None else None)
-        if not model.ready:
-            await self._load(model)
-        model.check_ready()
+        version, pin = parameters.get("version"), parameters.get("pin")
+        if version is not None and not isinstance(version, str):
+            raise TensorMismatch(f"parameter version is of kind {type(version).__name__}, a string is needed")
+        if pin is not None:
+            (self._pinned.add if pin in {True, "true", "1"} else self._pinned.discard)(name)
+        await self.loader.load(name, version)
+        self.loader.wanted.add(name)
 
     async def unload_model(self, name: str, *, unload_dependents: bool = False) -> None:
         """Take a model off its devices once its requests are answered; ``unload_dependents`` changes nothing.
@@ -181,16 +234,7 @@ class DataPlane:
         ModelNotFound
         """
         del unload_dependents  # no model has any
-        model = self.model(name)
-        model.ready = False
-        if model.deployment is not None:
-            model.state = State.UNLOADING
-            await model.deployment.drained()
-        worker = self._workers.pop(name, None)
-        if worker is not None:
-            await worker.close(self._settings.grace_s)
-        model.deployment, model.failure = None, None
-        model.state, model.reason = State.UNAVAILABLE, "it was unloaded"
+        await self.loader.unload(name)
 
     def statistics(self, name: str | None = None, version: str | None = None) -> dict[str, Any]:
         """Counters in the form of the protocol's statistics extension.
@@ -199,7 +243,7 @@ class DataPlane:
         ------
         ModelNotFound
         """
-        models = [self.model(name, version)] if name else [model for _, model in sorted(self._models.items())]
+        models = [self.model(name, version)] if name else [model for model in self.loader if model.known]
         return {
             "model_stats": [
                 {"name": model.name, "version": model.version, **model.counts.statistics()} for model in models
@@ -207,15 +251,30 @@ class DataPlane:
         }
 
     async def load(self) -> None:
-        """Program all devices, each in its own thread; a failure stays with its model."""
-        await asyncio.gather(*(self._load(model) for model in self._models.values()))
+        """Load what is wanted at the start; a failure stays with its model, and is told."""
+        names = [*self.loader.bound, *(name for name in self._preload if name not in self.loader.bound)]
+        room = len([slot for slot in self.pool.slots if slot not in self.loader.bound.values()])
+        if len(names) - len(self.loader.bound) > room:
+            if not self.settings.load_on_demand:
+                error = DeviceNotFound(
+                    f"{len(names)} models and {len(self.pool.slots)} devices were given, one device each is needed; "
+                    "name more devices, or load on demand"
+                )
+                self._load_failed(error)
+                return
+            names = names[: len(self.loader.bound) + room]
+        for name in names:
+            self.loader.expect(name, self.loader.current.get(name))
+        models = await asyncio.gather(*(self._first_load(name) for name in names))
+        await self._share([model for model in models if model is not None])
 
     async def close(self) -> None:
-        """Give all devices back."""
-        for model in self._models.values():
-            model.ready = False
-        grace_s = self._settings.grace_s
-        await asyncio.gather(*(w.close(grace_s) for w in self._workers.values()), return_exceptions=True)
+        """Let requests end, then give all devices back; both within the grace time."""
+        self.draining = True
+        grace_s = self.settings.grace_s
+        await self.loader.close(grace_s)
+        self.placement.close()
+        await self.pool.close(grace_s)
 
     async def _run(
         self, model: Model, arrays: Tensors, wanted: Sequence[str], priority: int, timeout_us: int
@@ -245,44 +304,56 @@ class DataPlane:
             return Answer({name: answer.outputs[name] for name in wanted}, answer.parameters)
         return answer
 
-    def _check_free(self, device: Device, name: str) -> None:
-        for other, taken in self._devices.items():
-            if taken is device:
+    def _bind(self, fixed: FixedSource, key: str, firmware: Firmware, device: Device) -> None:
+        name, _, tag = key.partition("@")[0].rpartition("/")[2].partition(":")
+        if name in self.loader.bound:
+            raise ManifestInvalid(f"two models are called {name}; start one of them under another name", model=name)
+        for other, slot in self.loader.bound.items():
+            if slot.open() is device:
                 raise FirmwareMismatch(
                     f"device {device.id} is given to models {other} and {name}, it runs one firmware; "
                     "name a device for each",
                     device=device.id,
                 )
+        fixed.add(name, tag, firmware)
+        self.loader.bound[name] = self.pool.add(Slot(device.id, lambda: device))
+        model = Model(name=name, tag=tag, firmware=firmware, settings=self.settings)
+        self.loader.expect(name, model)
 
-    async def _load(self, model: Model) -> None:
-        device, settings = self._devices[model.name], self._settings
-        model.state, model.failure = State.LOADING, None
-        deployment = model.deployment = Deployment(
-            model.name,
-            model.firmware.contract,
-            max_batch=settings.max_batch,
-            max_waiting=settings.max_waiting,
-            delay_us=settings.max_queue_delay_us,
-            counts=model.counts,
-        )
-
-        def failed(failure: Failure) -> None:
-            error = failure.error
-            if not isinstance(error, GatesmithError):
-                error = GatesmithError(f"device {device.id} failed: {type(error).__name__}; see the server's log")
-            deployment.refuse(failure.calls, error)
-            worker.attach(deployment)
-
-        worker = self._workers[model.name] = DeviceWorker(device, on_failure=failed)
+    async def _first_load(self, name: str) -> Model | None:
         try:
-            await worker.do(lambda: device.program(model.firmware))
+            return await self.loader.load(name, fresh=False)
         except Exception as error:  # a device's bug too: it is raised again where the server was started
-            model.failure, model.state, model.reason = error, State.UNAVAILABLE, str(error)
-            if self.on_load_failure:
-                self.on_load_failure(error)
+            self._load_failed(error)
+            return None
+
+    def _load_failed(self, error: Exception) -> None:
+        if self.on_load_failure:
+            self.on_load_failure(error)
+
+    async def _share(self, models: Sequence[Model]) -> None:
+        """Devices that are left become replicas, so many as was asked for or as there are."""
+        free = [model for model in models if model.name not in self.loader.bound]
+        if not free or (self.settings.load_on_demand and not self.settings.replicas):
             return
-        worker.attach(deployment)
-        model.ready, model.state, model.reason = True, State.READY, ""
+        each, more = divmod(len(self.pool.slots) - len(self.loader.bound), len(free))
+        for place, model in enumerate(free):
+            await self.loader.replicate(model, self.settings.replicas or each + (place < more))
+
+    def _on_free(self) -> None:
+        self.placement.assign()
+        self.loader.improve()
+
+    def _on_lost(self, model: Model) -> None:
+        self.loader.lost(model)
+
+    def _on_served(self) -> None:
+        self.loader.free_fallbacks()
+
+    def _fallback(self) -> Slot:
+        number = len(self.pool.past) + len([slot for slot in self.pool.slots if slot.is_fallback])
+        id_ = f"{self.settings.fallback}:fallback-{number}"
+        return Slot(id_, partial(open_device, id_), is_fallback=True)
 
 
 def _input(model: Model, name: object) -> Any:

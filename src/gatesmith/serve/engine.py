@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -40,6 +41,7 @@ class Failure(NamedTuple):
 class _Task(NamedTuple):
     work: Callable[[], Any]
     future: asyncio.Future[Any]
+    limit_s: float
 
 
 class DeviceWorker:
@@ -49,13 +51,15 @@ class DeviceWorker:
     ----------
     on_failure : callable
         Called on the event loop when the device failed.
+    limit_s : float
+        How long a device call may take.
     parameters : mapping
         What answers from this device carry.
 
     Attributes
     ----------
-    busy_since : float
-        ``time.monotonic()`` when the device call that runs now began, or 0.
+    overdue_at : float
+        ``time.monotonic()`` at which what runs now has taken too long; infinite when nothing runs.
     device_ns : int
         Time in device calls that ended well.
     """
@@ -65,10 +69,11 @@ class DeviceWorker:
         device: Device,
         *,
         on_failure: Callable[[Failure], None],
+        limit_s: float = 60.0,
         parameters: Mapping[str, str | int | bool] | None = None,
     ) -> None:
         self.device, self._on_failure, self.parameters = device, on_failure, parameters or {}
-        self.busy_since, self.device_ns = 0.0, 0
+        self.overdue_at, self.device_ns, self._limit_s = math.inf, 0, limit_s
         self.deployment: Deployment | None = None
         self._loop = asyncio.get_running_loop()
         self._tasks: deque[_Task] = deque()
@@ -84,15 +89,15 @@ class DeviceWorker:
         """See :class:`gatesmith.serve.deployment.Taker`."""
         self._wakes.put(None)
 
-    async def do(self, work: Callable[[], T]) -> T:
-        """Run something in the device's thread, after what it is at.
+    async def do(self, work: Callable[[], T], *, limit_s: float | None = None) -> T:
+        """Run something in the device's thread, after what it is at; ``limit_s`` is how long it may take.
 
         Raises
         ------
         DeviceTimeout
             When the thread was abandoned; and whatever the work raises.
         """
-        result: T = await self._put(work)
+        result: T = await self._put(work, limit_s or self._limit_s)
         return result
 
     def attach(self, deployment: Deployment) -> None:
@@ -111,7 +116,7 @@ class DeviceWorker:
         """Give the device back and end the thread; a device that hangs is left behind after the time."""
         if self._ended:
             return
-        closed = self._put(self.device.close)
+        closed = self._put(self.device.close, self._limit_s)
         self._ended, self.deployment = True, None
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(closed, timeout_s)
@@ -127,8 +132,8 @@ class DeviceWorker:
         self.wake()
         return self._current and self._current._replace(error=error)
 
-    def _put(self, work: Callable[[], Any]) -> asyncio.Future[Any]:
-        task = _Task(work, self._loop.create_future())
+    def _put(self, work: Callable[[], Any], limit_s: float) -> asyncio.Future[Any]:
+        task = _Task(work, self._loop.create_future(), limit_s)
         self._tasks.append(task)
         self.wake()
         return task.future
@@ -162,24 +167,27 @@ class DeviceWorker:
                 self.device.close()
 
     def _idle(self, deployment: Deployment, wait_s: float) -> None:
-        if deployment.rest(self) or wait_s:
+        resting = deployment.rest(self)
+        if wait_s:
             with contextlib.suppress(Empty):
-                self._wakes.get(timeout=wait_s or None)
+                self._wakes.get(timeout=wait_s)
+        elif resting:
+            self._wakes.get()
         deployment.rise(self)
 
     def _run_task(self, task: _Task) -> None:
         result, error = None, None
-        self._task, self.busy_since = task, monotonic()
+        self._task, self.overdue_at = task, monotonic() + task.limit_s
         try:
             result = task.work()
         except BaseException as caught:  # a device's bug belongs to whoever waits
             error = caught
-        self._task, self.busy_since = None, 0.0
+        self._task, self.overdue_at = None, math.inf
         self._tell(_settle, task.future, result, error)
 
     def _run_calls(self, deployment: Deployment, calls: list[Call]) -> None:
         self._current = current = Failure(deployment, calls, TimeoutError())
-        self.busy_since = monotonic()
+        self.overdue_at = monotonic() + self._limit_s
         try:
             done = self._compute(deployment, calls)
         except InferenceError as error:  # the request's fault and not the device's
@@ -191,7 +199,7 @@ class DeviceWorker:
             self._tell(self._failed, current._replace(error=error))
         else:
             self._tell(self._deliver, current, done)
-        self.busy_since = 0.0
+        self.overdue_at = math.inf
         self._current = None
 
     def _compute(self, deployment: Deployment, calls: list[Call]) -> Done:
@@ -212,8 +220,10 @@ class DeviceWorker:
         return Done(outputs, begin_ns, encoded_ns - begin_ns, answered_ns - encoded_ns, end_ns - answered_ns)
 
     def _tell(self, function: Callable[..., None], *arguments: object) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits any more
+        try:
             self._loop.call_soon_threadsafe(function, *arguments)
+        except RuntimeError:  # the loop has ended: nobody waits any more
+            return
 
     # From here on: the event loop.
 

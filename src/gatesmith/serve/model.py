@@ -8,6 +8,7 @@ was loaded by, if any, is a second name of that version.
 
 from __future__ import annotations
 
+import asyncio
 from enum import StrEnum
 from typing import Any
 
@@ -52,21 +53,64 @@ class Model:
         What a load that takes long tells, for metadata.
     """
 
-    def __init__(self, *, name: str, tag: str, firmware: Firmware, settings: Settings) -> None:
-        self.name, self.firmware = name, firmware
-        self.digest = firmware_digest(firmware)
+    def __init__(self, *, name: str, tag: str, firmware: Firmware | None, settings: Settings) -> None:
+        self.name, self._firmware = name, firmware
+        self.digest = firmware_digest(firmware) if firmware else ""
         self.version = self.digest.removeprefix("sha256:")[:_VERSION_DIGITS]
-        self.versions = [self.version, tag] if tag else [self.version]
-        self.inputs = {port.spec.name: port.spec for port in firmware.contract.inputs}
-        self.outputs = {port.spec.name: port.spec for port in firmware.contract.outputs}
+        self.versions = [part for part in (self.version, tag) if part]
+        self.inputs = {port.spec.name: port.spec for port in firmware.contract.inputs} if firmware else {}
+        self.outputs = {port.spec.name: port.spec for port in firmware.contract.outputs} if firmware else {}
         self.state, self.reason = State.UNAVAILABLE, "it was not loaded yet"
-        self.ready = False
+        self.ready, self.ready_since = False, 0.0
         self.devices: list[str] = []
         self.progress: dict[str, Any] = {}
-        self.deployment: Deployment | None = None
         self.counts = Counts()
         self.failure: BaseException | None = None
+        self.recovery: asyncio.Future[None] | None = None
+        self._deployment: Deployment | None = None
         self._settings = settings
+
+    @property
+    def known(self) -> bool:
+        """Whether its firmware was read."""
+        return self._firmware is not None
+
+    @property
+    def firmware(self) -> Firmware:
+        """What its devices run.
+
+        Raises
+        ------
+        ModelNotReady
+            When it was not read yet.
+        """
+        if self._firmware is None:
+            self.check_ready()
+            raise not_ready(self.name, "is not loaded", 1)
+        return self._firmware
+
+    def queue(self) -> Deployment:
+        """The queue of its requests; it is made when the first device takes from it."""
+        if self._deployment is None:
+            self._deployment = Deployment(
+                self.name,
+                self.firmware.contract,
+                max_batch=self._settings.max_batch,
+                max_waiting=self._settings.max_waiting,
+                delay_us=self._settings.max_queue_delay_us,
+                counts=self.counts,
+            )
+        return self._deployment
+
+    @property
+    def waiting(self) -> int:
+        """Samples that wait or are being computed."""
+        return self._deployment.waiting if self._deployment else 0
+
+    @property
+    def last_used(self) -> float:
+        """When a device answered a request of it, on the event loop's clock."""
+        return self._deployment.last_used if self._deployment else 0.0
 
     def check_ready(self) -> Deployment:
         """The queue of a model that can answer.
@@ -75,13 +119,67 @@ class Model:
         ------
         ModelNotReady
         """
-        if self.deployment is not None and self.ready:
-            return self.deployment
+        deployment = self._deployment
+        if deployment is not None and self.ready:
+            return deployment
         if self.failure:
             raise ModelNotReady(f"model {self.name} failed to load: {self.failure}", model=self.name)
         if self.state is State.LOADING:
             raise ModelNotReady(f"model {self.name} is being loaded; try again later", model=self.name, retry_after_s=1)
-        raise not_ready(self.name, f"is not loaded: {self.reason}", 1)
+        raise not_ready(self.name, f"is not ready: {self.reason}", 1)
+
+    def add_device(self, device: str) -> None:
+        """A healthy device runs it."""
+        self.devices.append(device)
+        if self.state is State.UNLOADING:
+            return
+        if not self.ready:
+            self.ready_since = asyncio.get_running_loop().time()
+        self.ready, self.state, self.reason, self.failure = True, State.READY, "", None
+        self._recovered()
+
+    def remove_device(self, device: str) -> None:
+        """A device does not run it any more; without another one it is not ready, and may be soon again."""
+        if device in self.devices:
+            self.devices.remove(device)
+        if self.devices or self.state is not State.READY:
+            return
+        self.ready, self.state, self.reason = False, State.UNAVAILABLE, f"device {device} is being brought back"
+        self.recovery = asyncio.get_running_loop().create_future()
+
+    def lose(self, reason: str, retry_after_s: float) -> None:
+        """No device of it came back at once: nobody waits for that any longer."""
+        self.reason = f"it has no healthy device: {reason}"
+        if self._deployment is not None:
+            self._deployment.refuse_waiting(not_ready(self.name, f"has no healthy device: {reason}", retry_after_s))
+        self._recovered()
+
+    async def leave(self, reason: str) -> None:
+        """Take no more requests, and come back when those that are there have their answers."""
+        self.ready, self.state, self.reason = False, State.UNLOADING, reason
+        self._recovered()
+        if self._deployment is not None:
+            await self._deployment.drained()
+        self.state = State.UNAVAILABLE
+
+    def _recovered(self) -> None:
+        if self.recovery is not None and not self.recovery.done():
+            self.recovery.set_result(None)
+        self.recovery = None
+
+    def give_up(self, error: ModelNotReady) -> None:
+        """Refuse what still waits."""
+        if self._deployment is not None:
+            self._deployment.refuse_waiting(error)
+
+    def is_firmware(self, firmware: Firmware) -> bool:
+        """Whether this is the version of a firmware."""
+        return bool(self.digest) and firmware_digest(firmware) == self.digest
+
+    def add_name(self, tag: str) -> None:
+        """One more name of this version."""
+        if tag and tag not in self.versions:
+            self.versions.append(tag)
 
     def is_version(self, version: str) -> bool:
         """Whether a name is one of this version: its digits, its whole digest, or its tag."""
@@ -89,7 +187,18 @@ class Model:
 
     def metadata(self) -> dict[str, Any]:
         """The protocol's model metadata; ``parameters`` say what is not in its standard fields."""
-        firmware = self.firmware
+        shown = {"state": self.state.value, **self.progress}
+        firmware = self._firmware
+        if firmware is None:
+            tensors: list[Any] = []
+            return {
+                "name": self.name,
+                "versions": [],
+                "platform": "gatesmith",
+                "inputs": tensors,
+                "outputs": tensors,
+                "parameters": shown,
+            }
         return {
             "name": self.name,
             "versions": self.versions,
@@ -104,8 +213,7 @@ class Model:
                 "device": ", ".join(self.devices),
                 "clock_hz": firmware.clock_hz,
                 "latency_cycles": firmware.latency_cycles,
-                "state": self.state.value,
-                **self.progress,
+                **shown,
             },
         }
 

@@ -57,6 +57,8 @@ class Settings:
         ``emulator``: an emulated device serves when no other is free or healthy. Empty: never.
     device_limit_s : float
         A device call that takes longer is given up, and its device with it.
+    program_limit_s : float
+        The same for programming one, which for an emulated device may mean to compile it.
     frame_error_limit : float
         Largest share of frames with a wrong check; beyond, a device is taken out and programmed again.
     log_format : str
@@ -91,6 +93,7 @@ class Settings:
     replicas: int = 0
     fallback: str = ""
     device_limit_s: float = 60.0
+    program_limit_s: float = 1800.0
     frame_error_limit: float = 0.05
     log_format: str = "text"
     log_requests: bool = False
@@ -144,6 +147,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "minimum_residency_s": (0, 86_400),
     "replicas": (0, 1024),
     "device_limit_s": (0.01, 86_400),
+    "program_limit_s": (0.01, 86_400),
     "frame_error_limit": (0, 1),
     "grace_s": (0, 86_400),
     "drain_s": (0, 86_400),

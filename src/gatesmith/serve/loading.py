@@ -1,0 +1,448 @@
+"""Models come and go: finding a version, getting a device for it, programming, switching over, taking away.
+
+A new version is loaded beside the old one and requests move over when it is ready; the old one answers what it has and
+gives its device back. Where there is no second device the swap happens in place, and requests wait for it. Whatever
+blocks (reading, fetching, programming) happens in threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from typing import Any
+
+from gatesmith.errors import ArtifactNotFound, GatesmithError, ModelNotFound, ModelNotReady
+from gatesmith.firmware import Firmware
+from gatesmith.serve.deployment import not_ready
+from gatesmith.serve.model import Model, State
+from gatesmith.serve.placement import Placement
+from gatesmith.serve.pool import Pool, Slot, SlotState, is_device_fault
+from gatesmith.serve.repository import Builder, Offer, Source
+from gatesmith.serve.settings import Settings
+
+__all__ = ["Loader"]
+
+Key = tuple[str, str | None]
+_KEPT_VERSIONS = 4
+_log = logging.getLogger(__name__)
+
+
+class Loader:
+    """All models of a server, by name and version.
+
+    Parameters
+    ----------
+    board : str
+        Which firmware devices get that can run any; empty: the first.
+    fallback : callable
+        Makes a further device when none is free or healthy; none without.
+
+    Attributes
+    ----------
+    current : dict of str to Model
+        The version that is meant when no version is named.
+    bound : dict of str to Slot
+        Models that run on one device and no other.
+    wanted : set of str
+        Models that have to be ready for the server to be ready.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        pool: Pool,
+        placement: Placement,
+        sources: Sequence[Source],
+        *,
+        board: str = "",
+        builder: Builder | None = None,
+        fallback: Callable[[], Slot] | None = None,
+    ) -> None:
+        self._settings, self._pool, self._placement, self._sources = settings, pool, placement, sources
+        self._board, self._builder, self._fallback = board, builder, fallback
+        self.current: dict[str, Model] = {}
+        self.bound: dict[str, Slot] = {}
+        self.wanted: set[str] = set()
+        self._versions: dict[str, dict[str, Model]] = {}
+        self._loads: dict[Key, asyncio.Task[Model]] = {}
+        self._unloaded: set[str] = set()
+        self._swapping: set[str] = set()
+        self._background: set[asyncio.Task[None]] = set()
+
+    @property
+    def names(self) -> list[str]:
+        """Names of all models that are known without asking a network."""
+        return sorted({*self.current, *(name for source in self._sources for name in source.names())})
+
+    def versions(self, name: str) -> list[Model]:
+        """Known versions of a model, the current one first."""
+        found = self._versions.get(name, {}).values()
+        current = self.current.get(name)
+        return [*([current] if current else []), *(model for model in found if model is not current)]
+
+    def find(self, name: str, version: str | None) -> Model | None:
+        """A version that is known, ready or not."""
+        if not version:
+            return self.current.get(name)
+        return next((model for model in self.versions(name) if model.is_version(version)), None)
+
+    def expect(self, name: str, model: Model | None = None) -> None:
+        """Let a model be known before it is loaded."""
+        model = model or Model(name=name, tag="", firmware=None, settings=self._settings)
+        model.state, model.reason = State.LOADING, ""
+        self.current[name] = model
+        self.wanted.add(name)
+
+    async def ready(self, name: str, version: str | None) -> Model:
+        """A model that can answer, after a bounded wait.
+
+        Raises
+        ------
+        ModelNotFound, ModelNotReady
+        """
+        end = asyncio.get_running_loop().time() + self._settings.load_wait_s
+        while True:
+            model = self.find(name, version)
+            if model is not None and model.ready:
+                return model
+            await self._wait(name, version, model, end - asyncio.get_running_loop().time())
+
+    async def load(self, name: str, version: str | None = None, *, fresh: bool = True, switch: bool = True) -> Model:
+        """Load a version, or the newest, whoever else asks for it at the same time.
+
+        Parameters
+        ----------
+        fresh : bool
+            Ask a registry whether a tag moved.
+        switch : bool
+            Whether it is the version that is meant from then on.
+
+        Raises
+        ------
+        ModelNotFound, ArtifactError, DeviceError, VerificationFailed, ToolNotFound, ToolFailed
+        """
+        self._unloaded.discard(name)
+        return await asyncio.shield(self._task(name, version, fresh, switch))
+
+    async def unload(self, name: str) -> None:
+        """Take all versions of a model away, after their requests.
+
+        Raises
+        ------
+        ModelNotFound
+        """
+        if name not in self.names:
+            raise self.unknown(name)
+        self._unloaded.add(name)
+        self.wanted.discard(name)
+        for key in [key for key in self._loads if key[0] == name]:
+            self._loads[key].cancel()
+        for model in self.versions(name):
+            await self._retire(model, "it was unloaded")
+
+    async def replicate(self, model: Model, count: int) -> None:
+        """Give a model so many devices, as far as free ones fit it."""
+        for slot in self._pool.free():
+            if len(model.devices) >= count:
+                return
+            if not self._fits_firmware(slot, model.firmware):
+                continue
+            slot.state = SlotState.RESERVED
+            try:
+                await self._pool.program(slot, model.firmware)
+            except Exception as error:  # a device's bug too
+                self._pool.fence(slot, error)
+                continue
+            if model.state is not State.READY:  # it left meanwhile
+                self._pool.set_free(slot)
+                return
+            self._pool.serve(slot, model)
+
+    def lost(self, model: Model) -> None:
+        """A model has no healthy device any more: the fallback, if there is one."""
+        if self._fallback is not None and model.state is not State.UNLOADING:
+            self._spawn(self._fall_back(model))
+
+    def free_fallbacks(self) -> None:
+        """Give fallbacks up whose models have a real device again."""
+        for slot in [slot for slot in self._pool.slots if slot.is_fallback and slot.state is SlotState.SERVING]:
+            others = [s for s in self._pool.slots if s.model is slot.model and s.state is SlotState.SERVING]
+            if any(not other.is_fallback for other in others):
+                self._spawn(self._pool.release(slot))
+
+    def improve(self) -> None:
+        """Give a model that runs on a fallback alone a real device that became free."""
+        if self._placement.waiting:
+            return
+        for slot in [slot for slot in self._pool.slots if slot.is_fallback and slot.state is SlotState.SERVING]:
+            model = slot.model
+            if model is not None and len(model.devices) == 1:
+                self._spawn(self.replicate(model, 2))
+
+    async def close(self, grace_s: float) -> None:
+        """No more loading; requests that wait are answered within the time."""
+        tasks = [*self._loads.values(), *self._background]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        models = [model for name in list(self.current) for model in self.versions(name)]
+        left = [asyncio.ensure_future(model.leave("the server is stopping")) for model in models]
+        if left:
+            await asyncio.wait(left, timeout=grace_s)
+        for leaving in left:
+            leaving.cancel()
+        for model in models:
+            model.give_up(ModelNotReady("the server is stopping", model=model.name))
+
+    def unknown(self, name: str) -> ModelNotFound:
+        """The error for a name that no source has."""
+        return ModelNotFound(f"no model {name[:80]!r} is served here; the models are {self.names}", model=name[:80])
+
+    async def _wait(self, name: str, version: str | None, model: Model | None, seconds: float) -> None:
+        """Wait for whatever may make a model ready."""
+        waitable: asyncio.Future[Any] | None = None
+        if model is not None and model.recovery is not None:
+            waitable = model.recovery
+        elif self._settings.load_on_demand and name not in self._unloaded:
+            waitable = self._task(name, version, False, version is None or name not in self.current)
+        elif name in self._swapping:
+            waitable = self._loads.get((name, None)) or next((t for k, t in self._loads.items() if k[0] == name), None)
+        if waitable is None:
+            if model is None:
+                raise self.unknown(name) if name not in self.names else not_ready(name, "is not loaded", 1)
+            model.check_ready()
+            return
+        done, _ = await asyncio.wait([waitable], timeout=max(0.0, seconds))
+        if not done:
+            raise not_ready(name, f"was not ready within {self._settings.load_wait_s:g} s",
+                            self._placement.retry_after_s())  # fmt: skip
+        error = None if waitable.cancelled() else waitable.exception()
+        if waitable.cancelled():
+            raise not_ready(name, "was unloaded meanwhile", 1)
+        if isinstance(error, GatesmithError):
+            raise error
+        if error is not None:
+            raise ModelNotReady(f"model {name} failed to load: {type(error).__name__}", model=name) from error
+
+    def _task(self, name: str, version: str | None, fresh: bool, switch: bool) -> asyncio.Task[Model]:
+        key = (name, version)
+        task = self._loads.get(key)
+        if task is None:
+            task = self._loads[key] = asyncio.create_task(self._load(name, version, fresh, switch))
+            task.add_done_callback(lambda done: self._loaded(key, done))
+        return task
+
+    def _loaded(self, key: Key, task: asyncio.Task[Model]) -> None:
+        self._loads.pop(key, None)
+        if task.cancelled():
+            return
+        error = task.exception()
+        model = self.current.get(key[0])
+        if error is not None and model is not None and not model.ready:
+            model.state, model.reason, model.failure = State.UNAVAILABLE, str(error), error
+        if error is not None:
+            _log.warning("model %s is not loaded: %s", key[0], error, extra={"model": key[0]})
+
+    async def _load(self, name: str, version: str | None, fresh: bool, switch: bool) -> Model:
+        offer = await asyncio.to_thread(self._search, name, version, fresh)
+        old = self.current.get(name)
+        for known in self.versions(name):
+            if known.ready and known.firmware.board in offer.boards:
+                firmware = await asyncio.to_thread(offer.read, known.firmware.board)
+                if known.is_firmware(firmware):
+                    return self._same(known, offer, switch)
+        if old is None or not old.ready:
+            self.expect_loading(name)
+        if old is not None and old.ready and switch and not self._has_room(name, offer, old):
+            return await self._swap(old, offer)
+        busy = [slot for slot in self._pool.slots if slot.model is old] if old and len(old.devices) == 1 else []
+        model, slot = await self._start(name, offer, avoid=busy)
+        return await self._switch(model, slot, switch)
+
+    def expect_loading(self, name: str) -> None:
+        """Show a model as being loaded."""
+        model = self.current.get(name)
+        if model is None:
+            model = self.current[name] = Model(name=name, tag="", firmware=None, settings=self._settings)
+        model.state, model.reason, model.failure = State.LOADING, "", None
+
+    async def _start(self, name: str, offer: Offer, *, avoid: Sequence[Slot] = ()) -> tuple[Model, Slot]:
+        """Programmed and warm on a device, which is still reserved; a device that fails is replaced by another."""
+        tried = list(avoid)
+        while True:
+            slot = await self._acquire(name, offer, tried)
+            try:
+                model = await self._read(name, offer, slot)
+                await self._pool.program(slot, model.firmware)
+            except BaseException as error:
+                if not is_device_fault(error) or isinstance(error, asyncio.CancelledError):
+                    if slot.state is SlotState.RESERVED:
+                        self._pool.set_free(slot)
+                    raise
+                self._pool.fence(slot, error)
+                tried.append(slot)
+                if not any(self._fits(s, name, offer) and s not in tried for s in self._pool.slots):
+                    raise
+            else:
+                return model, slot
+
+    async def _acquire(self, name: str, offer: Offer, avoid: Sequence[Slot]) -> Slot:
+        def fits(slot: Slot) -> bool:
+            return self._fits(slot, name, offer)
+
+        if self._fallback is not None and not self._placement.at_once(fits, avoid):
+            slot = self._pool.add(self._fallback())
+            slot.state = SlotState.RESERVED
+            return slot
+        if not any(fits(slot) for slot in self._pool.slots) and self._builder is None:
+            devices = {slot.id: slot.board or "any" for slot in self._pool.slots}
+            raise ArtifactNotFound(
+                f"{offer.reference} has no firmware for any of the devices {devices}: it holds firmware for "
+                f"{', '.join(offer.boards) or 'no board'}",
+                boards=list(offer.boards),
+            )
+        return await self._placement.acquire(name, fits, avoid=avoid)
+
+    async def _read(self, name: str, offer: Offer, slot: Slot) -> Model:
+        """The version of a model for a device."""
+        board = self._board_for(slot, offer)
+        if offer.boards and (not slot.board or offer.fits(slot.board)):
+            firmware = await asyncio.to_thread(offer.read, board)
+        elif self._builder is not None:  # the seam: nothing to read, and somebody who can make it
+            firmware = await self._build(name, offer, board)
+        else:
+            raise ArtifactNotFound(f"{offer.reference} has no firmware for board {board or 'of any kind'}", board=board)
+        known = next((model for model in self.versions(name) if model.is_firmware(firmware)), None)
+        if known is not None:
+            return known
+        return Model(name=name, tag=offer.tag, firmware=firmware, settings=self._settings)
+
+    async def _build(self, name: str, offer: Offer, board: str) -> Firmware:
+        shown = self.current[name]
+
+        def progress(share: float) -> None:
+            shown.progress = {"state": "building", "progress": round(share, 3)}
+
+        if self._builder is None:
+            raise ArtifactNotFound(f"{offer.reference} has no firmware for board {board}", board=board)
+        progress(0.0)
+        try:
+            return await self._builder.firmware(offer.reference, board, progress)
+        finally:
+            shown.progress = {}
+
+    async def _switch(self, model: Model, slot: Slot, switch: bool) -> Model:
+        """Requests go to the new version from here on; the old one ends its own."""
+        old = self.current.get(model.name)
+        self._versions.setdefault(model.name, {})[model.version] = model
+        self._pool.serve(slot, model)
+        model.counts.loads += 1
+        if switch or old is None or not old.ready:
+            self.current[model.name] = model
+            if old is not None and old is not model and old.known:
+                self._spawn(self._replace(old, model))
+        self._prune(model.name)
+        return model
+
+    async def _replace(self, old: Model, new: Model) -> None:
+        count = len(old.devices)
+        await self._retire(old, f"version {new.version} took its place")
+        if name_free := new.name not in self.bound and new.state is State.READY:
+            await self.replicate(new, count if name_free else 1)
+
+    async def _swap(self, old: Model, offer: Offer) -> Model:
+        """In place: the only device is taken from the old version; when the new one fails, the old one comes back."""
+        name = old.name
+        slot = next(slot for slot in self._pool.slots if slot.model is old and slot.state is SlotState.SERVING)
+        self._swapping.add(name)
+        try:
+            model = await self._read(name, offer, slot)
+            await old.leave(f"version {model.version} takes its place")
+            await self._pool.take_over(slot)
+            try:
+                await self._pool.program(slot, model.firmware)
+            except Exception:
+                old.state = State.LOADING
+                await self._pool.program(slot, old.firmware)
+                self._pool.serve(slot, old)
+                raise
+            return await self._switch(model, slot, switch=True)
+        finally:
+            self._swapping.discard(name)
+
+    async def _retire(self, model: Model, reason: str) -> None:
+        await model.leave(reason)
+        await self._pool.release_all(model)
+
+    async def _fall_back(self, model: Model) -> None:
+        if self._fallback is None or model.ready:
+            return
+        slot = self._pool.add(self._fallback())
+        slot.state = SlotState.RESERVED
+        try:
+            await self._pool.program(slot, model.firmware)
+        except Exception as error:  # the fallback's bug too
+            _log.warning("model %s has no fallback: %s", model.name, error, extra={"model": model.name})
+            self._pool.set_free(slot)
+            return
+        if model.state is State.UNLOADING or model.ready:
+            self._pool.set_free(slot)
+        else:
+            model.state = State.LOADING
+            self._pool.serve(slot, model)
+
+    def _same(self, known: Model, offer: Offer, switch: bool) -> Model:
+        known.add_name(offer.tag)
+        if switch:
+            self.current[known.name] = known
+        return known
+
+    def _search(self, name: str, version: str | None, fresh: bool) -> Offer:
+        last: GatesmithError = self.unknown(name)
+        for source in self._sources:
+            try:
+                return source.find(name, version, fresh=fresh)
+            except ModelNotFound as error:
+                if name in source.names() or not source.names():
+                    last = error
+        raise last
+
+    def _has_room(self, name: str, offer: Offer, old: Model) -> bool:
+        """Whether there is another device than the old version's only one, now or by pushing somebody out."""
+        busy = [slot for slot in self._pool.slots if slot.model is old]
+        avoid = busy if len(old.devices) == 1 else []
+        return self._placement.at_once(lambda slot: self._fits(slot, name, offer), avoid)
+
+    def _fits(self, slot: Slot, name: str, offer: Offer) -> bool:
+        if name in self.bound:
+            return slot is self.bound[name]
+        if slot.is_fallback or slot in self.bound.values():
+            return False
+        return not slot.board or offer.fits(slot.board) or self._builder is not None
+
+    def _fits_firmware(self, slot: Slot, firmware: Firmware) -> bool:
+        return slot not in self.bound.values() and slot.board in {"", firmware.board}
+
+    def _board_for(self, slot: Slot, offer: Offer) -> str:
+        if slot.board:
+            return slot.board
+        if self._board and (offer.fits(self._board) or self._builder is not None):
+            return self._board
+        return offer.boards[0] if offer.boards else ""
+
+    def _prune(self, name: str) -> None:
+        """Forget versions that are gone, but for the last few."""
+        versions = self._versions[name]
+        gone = [key for key, model in versions.items() if not model.devices and model is not self.current.get(name)]
+        for key in gone[:-_KEPT_VERSIONS]:
+            del versions[key]
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    def __iter__(self) -> Iterator[Model]:
+        """All versions of all models that are known."""
+        return (model for name in sorted({*self.current, *self._versions}) for model in self.versions(name))
