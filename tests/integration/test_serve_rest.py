@@ -252,7 +252,6 @@ def test_device_failures_have_a_status_and_do_not_last() -> None:
     with served({"iris": (IRIS, device)}) as running, httpx.Client(base_url=running.url) as own:
         device.failure = DeviceTimeout("device arithmetic:0 did not answer in 2 s")
         refused(infer(own, ONE), 503, "has no healthy device: device arithmetic:0 did not answer in 2 s")
-        refused(own.get("/v2/models/iris/ready"), 503, "did not answer in 2 s")
         device.failure = None  # it is programmed again by itself
         until(lambda: infer(own, ONE).status_code == 200)
 
