@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-FOLDER = Path(__file__).parents[1] / "src" / "gatesmith" / "serve" / "grpc"
+FOLDER = Path(__file__).parents[1] / "src" / "gatesmith" / "oip"
 SOURCES, COMPILED = FOLDER / "protos", FOLDER / "protos.binpb"
 
 

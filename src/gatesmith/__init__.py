@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from gatesmith.artifact.store import Store
     from gatesmith.boards import all_boards, find_board
+    from gatesmith.client import Client
     from gatesmith.devices import list_devices, open_device
     from gatesmith.errors import GatesmithError
     from gatesmith.firmware import Firmware
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from gatesmith.proof import verify_firmware
 
 __all__ = [
+    "Client",
     "Firmware",
     "GatesmithError",
     "Store",
@@ -30,6 +32,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Client": "client",
     "Firmware": "firmware",
     "GatesmithError": "errors",
     "Store": "artifact.store",

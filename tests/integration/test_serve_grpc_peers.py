@@ -14,7 +14,7 @@ from firmwares import ArithmeticDevice, expected_payload, tiny_firmware
 from grpc_serving import Door, grpc_served
 from registries import make_certificates
 
-from gatesmith.serve.grpc.schema import Message, message
+from gatesmith.oip.schema import Message, message
 
 grpc: Any = pytest.importorskip("grpc")
 IRIS = tiny_firmware()

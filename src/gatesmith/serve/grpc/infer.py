@@ -19,11 +19,11 @@ from typing import Any, NamedTuple
 from numpy.typing import NDArray
 
 from gatesmith.errors import GatesmithError, TensorMismatch
+from gatesmith.oip.schema import Message, message
 from gatesmith.serve.dataplane import DataPlane, Model
 from gatesmith.serve.deployment import Answer
 from gatesmith.serve.grpc.calls import Call, Conversation
-from gatesmith.serve.grpc.messages import RpcError
-from gatesmith.serve.grpc.schema import Message, message, parsed
+from gatesmith.serve.grpc.messages import RpcError, parsed
 from gatesmith.serve.raw import raw_of
 from gatesmith.serve.shm import Regions
 from gatesmith.serve.tensors import InputTensor

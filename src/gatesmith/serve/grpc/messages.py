@@ -13,10 +13,13 @@ from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import quote
 
+from google.protobuf.message import DecodeError
+
+from gatesmith.oip.schema import Message
 from gatesmith.serve.grpc.hpack import Fields, encode
 
 __all__ = ["OK_HEAD", "OK_LAST", "ZIPPED_HEAD", "Code", "Deframer", "Head", "NotGrpc", "RpcError", "failure"]
-__all__ += ["framed", "read_head"]
+__all__ += ["framed", "parsed", "read_head"]
 
 _PREFIX_BYTES = 5
 _SECONDS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
@@ -176,6 +179,19 @@ class Deframer:
         return RpcError(
             Code.RESOURCE_EXHAUSTED, f"a message has {size} bytes or more, {limit} are taken; send smaller batches"
         )
+
+
+def parsed(kind: Message, data: bytes) -> Message:
+    """A message out of its bytes.
+
+    Raises
+    ------
+    RpcError
+    """
+    try:
+        return kind.FromString(data)
+    except DecodeError:
+        raise RpcError(Code.INVALID_ARGUMENT, f"the message is no {kind.DESCRIPTOR.name}") from None
 
 
 def framed(message: bytes, *, zipped: bool = False) -> bytes:

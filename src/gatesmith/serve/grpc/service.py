@@ -13,12 +13,12 @@ from typing import Any
 from google.protobuf.json_format import ParseDict
 
 from gatesmith.errors import ModelNotFound
+from gatesmith.oip.schema import Message, file_of, message, service_names
 from gatesmith.serve.access import Access
 from gatesmith.serve.dataplane import DataPlane
 from gatesmith.serve.grpc.calls import Call, Conversation, Method, Streaming, Unary
 from gatesmith.serve.grpc.infer import Inference
-from gatesmith.serve.grpc.messages import Code, RpcError
-from gatesmith.serve.grpc.schema import Message, file_of, message, parsed, service_names
+from gatesmith.serve.grpc.messages import Code, RpcError, parsed
 from gatesmith.serve.shm import Regions
 
 __all__ = ["methods"]

@@ -14,12 +14,9 @@ from typing import Any
 
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.protobuf.descriptor_pool import DescriptorPool
-from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
 
-from gatesmith.serve.grpc.messages import Code, RpcError
-
-__all__ = ["Message", "file_of", "message", "parsed", "service_names"]
+__all__ = ["Message", "file_of", "message", "service_names"]
 
 Message = Any
 """A message or its class: made at run time, so unknown to a type checker."""
@@ -43,19 +40,6 @@ def _pool() -> DescriptorPool:
 def message(name: str, package: str = "inference") -> Message:
     """The class of a message."""
     return GetMessageClass(_pool().FindMessageTypeByName(f"{package}.{name}"))
-
-
-def parsed(kind: Message, data: bytes) -> Message:
-    """A message out of its bytes.
-
-    Raises
-    ------
-    RpcError
-    """
-    try:
-        return kind.FromString(data)
-    except DecodeError:
-        raise RpcError(Code.INVALID_ARGUMENT, f"the message is no {kind.DESCRIPTOR.name}") from None
 
 
 def service_names() -> list[str]:
