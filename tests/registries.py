@@ -22,7 +22,17 @@ from gatesmith.artifact.descriptor import Descriptor
 from gatesmith.artifact.layout import Layout
 from gatesmith.artifact.reference import Reference
 
-__all__ = ["HTPASSWD", "PASSWORD", "USER", "RealRegistry", "artifact", "document", "make_certificates", "real_registry"]
+__all__ = [
+    "HTPASSWD",
+    "PASSWORD",
+    "USER",
+    "RealRegistry",
+    "artifact",
+    "document",
+    "free_port",
+    "make_certificates",
+    "real_registry",
+]
 __all__ += ["skopeo"]
 
 USER, PASSWORD = "lab", "a password: with colon"
@@ -54,15 +64,20 @@ def program() -> str:
     return found
 
 
-@contextmanager
-def real_registry(
-    folder: Path, *, htpasswd: str = "", certificate: tuple[Path, Path] | None = None
-) -> Iterator[RealRegistry]:
-    """Run one on a free port of this machine until the block ends."""
-    folder.mkdir(parents=True, exist_ok=True)
+def free_port() -> int:
+    """A port that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def real_registry(
+    folder: Path, *, htpasswd: str = "", certificate: tuple[Path, Path] | None = None, port: int = 0
+) -> Iterator[RealRegistry]:
+    """Run one on a free port of this machine, or a given one, until the block ends; the folder keeps its content."""
+    folder.mkdir(parents=True, exist_ok=True)
+    port = port or free_port()
     lines = ["version: 0.1", "log: {level: info, formatter: text, accesslog: {disabled: false}}", "storage:"]
     lines += [f"  filesystem: {{rootdirectory: {folder}/data}}", "  delete: {enabled: true}"]
     lines += ["http:", f"  addr: 127.0.0.1:{port}", "  secret: tests"]

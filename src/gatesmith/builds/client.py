@@ -35,11 +35,7 @@ def file_digest(path: Path) -> str:
     ------
     ModelUnreadable
     """
-    try:
-        with path.open("rb") as file:
-            return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise ModelUnreadable(f"file {str(path)!r} cannot be read: {error.strerror}", path=str(path)) from error
+    return "sha256:" + hashlib.sha256(_content(path)).hexdigest()
 
 
 def order_of(
@@ -120,7 +116,7 @@ class BuildClient:
         if found is None or found["state"] not in {"queued", "running", "done"}:
             for digest, path in files.items():
                 if self._json("GET", f"/v1/files/{digest}", allow={404}) is None:
-                    self._json("PUT", f"/v1/files/{digest}", body=path.read_bytes())
+                    self._json("PUT", f"/v1/files/{digest}", body=_content(path))
         return dict(self._json("POST", "/v1/builds", body=body))
 
     def watch(self, id: str) -> Iterator[dict[str, Any]]:
@@ -230,6 +226,13 @@ class BuildClient:
             raise ServerUnreachable(
                 f"{self.url} does not answer: {words}; check that a build service runs there", url=self.url
             ) from error
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelUnreadable(f"file {str(path)!r} cannot be read: {error.strerror}", path=str(path)) from error
 
 
 def _lines(parts: Iterator[bytes]) -> Iterator[str]:

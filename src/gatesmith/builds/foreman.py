@@ -12,6 +12,7 @@ import logging
 import shutil
 import threading
 import time
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,14 +129,15 @@ class Foreman:
     def _start(self, record: Record) -> None:
         cancel = threading.Event()
         task = asyncio.create_task(self._run(record, cancel))
-        self._running[record.id] = _Running(task, cancel)
-        task.add_done_callback(lambda _: self._ended(record.id))
+        running = self._running[record.id] = _Running(task, cancel)
+        task.add_done_callback(lambda _: self._ended(record.id, running))
 
     async def _taken(self) -> Record | None:
         return await asyncio.to_thread(self.queue.take)
 
-    def _ended(self, id: str) -> None:
-        self._running.pop(id, None)
+    def _ended(self, id: str, running: _Running) -> None:
+        if self._running.get(id) is running:  # not the next attempt, which may have begun
+            del self._running[id]
         self._wake.set()
 
     async def _stop(self) -> None:
@@ -147,7 +149,7 @@ class Foreman:
         await asyncio.to_thread(self._builder.close)
 
     async def _run(self, record: Record, cancel: threading.Event) -> None:
-        folder = self._folder / record.id
+        folder = self._folder / f"{record.id[:16]}-{uuid.uuid4().hex[:16]}"
         ears = _Ears(self, record.id, asyncio.get_running_loop())
         try:
             result = await asyncio.to_thread(self._work, record, folder, ears, cancel)

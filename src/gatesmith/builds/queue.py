@@ -161,7 +161,8 @@ class Queue:
                 "(SELECT COALESCE(MAX(place), 0) + 1 FROM builds))",
                 (id, json.dumps(order.to_json()), State.QUEUED.value, owner, time.time()),
             )
-            self._db.execute("INSERT OR IGNORE INTO asked VALUES (?, ?)", (id, owner))
+            self._db.execute("DELETE FROM asked WHERE build = ?", (id,))
+            self._db.execute("INSERT INTO asked VALUES (?, ?)", (id, owner))
             self._event(id, "state", {"state": State.QUEUED.value})
             return (self._end(id, State.DONE, result=result) if result else self._get(id)), True
 
