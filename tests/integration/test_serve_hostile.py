@@ -55,7 +55,7 @@ def test_half_a_body_and_gone(server: Server) -> None:
 def test_half_a_body_and_silence(server: Server) -> None:
     answer = answer_to(server, HEAD + b"content-length: %d\r\n\r\n" % len(BODY), BODY[:20])
     assert answer.startswith(b"HTTP/1.1 408 ")
-    assert json.loads(answer.partition(b"\r\n\r\n")[2]) == {"error": "the body did not arrive in 0.2 s"}
+    assert json.loads(answer.partition(b"\r\n\r\n")[2]) == {"error": "the request did not arrive in 0.2 s"}
 
 
 def test_only_a_head_and_silence(server: Server) -> None:

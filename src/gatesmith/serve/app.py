@@ -1,29 +1,56 @@
-"""The ASGI application: routes, error answers, and the devices' life from start to stop.
+"""The ASGI application: the REST door, and the devices' life from start to stop.
 
 It answers as soon as it runs; a model answers once its device is programmed, and says "not ready" until then.
 """
 
+# Ref: ASGI 3.0, Lifespan Protocol
+
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Mapping
-
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any
 
 from gatesmith.devices.device import Device
-from gatesmith.errors import GatesmithError
 from gatesmith.firmware import Firmware
-from gatesmith.serve.bodies import error_answer
 from gatesmith.serve.dataplane import DataPlane
-from gatesmith.serve.rest import routes
+from gatesmith.serve.rest import RestDoor
+from gatesmith.serve.rest_asgi import RestApp
 from gatesmith.serve.settings import Settings
+from gatesmith.serve.shm import Regions
 
-__all__ = ["app_of", "create_app"]
+__all__ = ["App", "create_app"]
 
 
-def create_app(models: Mapping[str, tuple[Firmware, Device]], settings: Settings | None = None) -> Starlette:
+class App:
+    """A dataplane's REST door for ASGI servers; its lifespan programs the devices and gives them back."""
+
+    def __init__(self, plane: DataPlane, door: RestDoor) -> None:
+        self._plane, self._rest = plane, RestApp(door)
+
+    async def __call__(
+        self,
+        scope: MutableMapping[str, Any],
+        receive: Callable[[], Awaitable[MutableMapping[str, Any]]],
+        send: Callable[[MutableMapping[str, Any]], Awaitable[None]],
+    ) -> None:
+        """One request, or the server's whole life."""
+        if scope["type"] == "http":
+            await self._rest(scope, receive, send)
+            return
+        await receive()
+        loading = asyncio.create_task(self._plane.load())
+        await send({"type": "lifespan.startup.complete"})
+        try:
+            await receive()
+        finally:
+            loading.cancel()
+            await asyncio.gather(loading, return_exceptions=True)
+            await self._plane.close()
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+def create_app(models: Mapping[str, tuple[Firmware, Device]], settings: Settings | None = None) -> App:
     """An ASGI application that serves models.
 
     Parameters
@@ -38,23 +65,5 @@ def create_app(models: Mapping[str, tuple[Firmware, Device]], settings: Settings
         When two models share a name or a device.
     """
     settings = settings or Settings()
-    return app_of(DataPlane(models, settings), settings)
-
-
-def app_of(plane: DataPlane, settings: Settings) -> Starlette:
-    """The application over a dataplane that the caller keeps in hand."""
-
-    @contextlib.asynccontextmanager
-    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-        loading = asyncio.create_task(plane.load())
-        try:
-            yield
-        finally:
-            loading.cancel()
-            await asyncio.gather(loading, return_exceptions=True)
-            await plane.close()
-
-    handlers = dict.fromkeys((HTTPException, GatesmithError, Exception), error_answer)
-    app = Starlette(routes=routes(plane, settings), exception_handlers=handlers, lifespan=lifespan)
-    app.router.redirect_slashes = False
-    return app
+    plane = DataPlane(models, settings)
+    return App(plane, RestDoor(plane, settings, Regions()))

@@ -1,210 +1,154 @@
-"""The REST door: Open Inference Protocol v2 and KServe's V1, as thin as it goes.
+"""The REST door: Open Inference Protocol v2 with its extensions, and KServe's V1.
 
-Inference endpoints are plain ASGI callables, which spares a request and a response object for each call. What a body
-means is read here; whether it fits the model is the dataplane's to say.
+It turns a request into a reply and never raises; ``rest_protocol`` and ``rest_asgi`` bring requests to it. With an
+admin port there are two doors over one dataplane: one refuses administration, the other knows no inference.
 """
 
-# Ref: Open Inference Protocol v2, inference_rest.md (paths, bodies, "model_version", "parameters")
-# Ref: KServe V1 protocol: :predict, instances, predictions
+# Ref: Open Inference Protocol v2, inference_rest.md; Triton's extensions of it; KServe V1 protocol
+# Ref: RFC 9110 section 10.2.3, Retry-After
 
 from __future__ import annotations
 
-import itertools
-import secrets
-from typing import Any
+import logging
 
-import numpy as np
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.routing import BaseRoute, Route
-from starlette.types import Receive, Scope, Send
-
-from gatesmith.errors import GatesmithError, ModelNotReady, TensorMismatch
-from gatesmith.serve.bodies import Disconnected, JsonAnswer, read_json, send_json
-from gatesmith.serve.dataplane import DataPlane, Model
-from gatesmith.serve.deployment import Tensors
-from gatesmith.serve.errors import http_status
+from gatesmith.errors import GatesmithError
+from gatesmith.serve.access import Access
+from gatesmith.serve.bodies import compressed
+from gatesmith.serve.dataplane import DataPlane
+from gatesmith.serve.errors import http_status, retry_after_s
+from gatesmith.serve.openapi import oip_document, own_document
+from gatesmith.serve.rest_http import Headers, HttpError, Match, Reply, Request, Route, Router, json_reply
+from gatesmith.serve.rest_infer import Infer, Predict
+from gatesmith.serve.rest_models import Memory, Models, Repository
 from gatesmith.serve.settings import Settings
-from gatesmith.serve.tensors import InputTensor
+from gatesmith.serve.shm import Regions
 
-__all__ = ["routes"]
+__all__ = ["EXTENSIONS", "RestDoor"]
+
+EXTENSIONS = (
+    "binary_tensor_data",
+    "classification",
+    "model_configuration",
+    "model_repository",
+    "parameters",
+    "schedule_policy",
+    "statistics",
+    "system_shared_memory",
+)
+_MODEL = "/v2/models/{name}"
+_VERSION = f"{_MODEL}/versions/{{version}}"
+_MEMORY = "/v2/systemsharedmemory"
+_log = logging.getLogger(__name__)
 
 
-def routes(plane: DataPlane, settings: Settings) -> list[BaseRoute]:
-    """All REST routes, the busiest first."""
-    infer, predict = _Infer(plane, settings), _Predict(plane, settings)
-    door = _Metadata(plane)
-    model = "/v2/models/{name}"
-    version = f"{model}/versions/{{version}}"
+class RestDoor:
+    """Requests in, replies out.
+
+    Parameters
+    ----------
+    admin_side : bool
+        Whether it is the door of the admin port.
+    """
+
+    def __init__(self, plane: DataPlane, settings: Settings, regions: Regions, *, admin_side: bool = False) -> None:
+        self.settings = settings
+        self._access, self._admin_side = Access(settings), admin_side
+        models, repository, memory = Models(plane), Repository(plane, settings), Memory(regions, settings)
+        infer = [] if admin_side else _inference(Infer(plane, settings, regions), Predict(plane, settings))
+        self._router = Router([*infer, *_reading(models), *_repository(repository), *_memory(memory)])
+        plane.announce(*EXTENSIONS)
+
+    def find(self, method: bytes, url: bytes, headers: Headers) -> Match:
+        """The endpoint for a request whose body may still be on its way; refuses what needs no look at the body.
+
+        Raises
+        ------
+        HttpError, GatesmithError
+        """
+        match = self._router.find(method, url)
+        if match.route.admin:
+            authorization = headers.get(b"authorization", b"").decode("latin-1")
+            self._access.check(authorization, admin_side=self._admin_side, web_page=b"origin" in headers)
+        return match
+
+    async def answer(self, match: Match, request: Request) -> Reply:
+        """The reply to a whole request."""
+        try:
+            reply = await match.route.endpoint(request)
+        except Exception as error:
+            return error_reply(error)
+        if b"accept-encoding" in request.headers:
+            return await compressed(request, reply)
+        return reply
+
+
+def error_reply(error: Exception) -> Reply:
+    """The reply to a request that failed, whichever way: always ``{"error": string}``."""
+    if isinstance(error, HttpError):
+        reply = json_reply({"error": str(error)}, error.status)
+        return reply._replace(headers=error.headers) if error.status != 204 else Reply(b"", 204, headers=error.headers)
+    if isinstance(error, GatesmithError):
+        reply = json_reply({"error": str(error)}, http_status(error))
+        if reply.status in {429, 503}:
+            return reply._replace(headers=((b"retry-after", b"%d" % retry_after_s(error)),))
+        return reply._replace(headers=((b"www-authenticate", b"Bearer"),)) if reply.status == 401 else reply
+    _log.error("a request failed in an unexpected way", exc_info=error)
+    return json_reply({"error": f"the server failed: {type(error).__name__}; see its log"}, 500)
+
+
+def _inference(infer: Infer, predict: Predict) -> list[Route]:
     return [
-        Route(f"{model}/infer", infer),
-        Route(f"{version}/infer", infer),
-        Route("/v1/models/{name}:predict", predict),
-        Route("/v2/health/live", door.live),
-        Route("/v2/health/ready", door.ready),
-        Route(f"{model}/ready", door.model_ready),
-        Route(f"{version}/ready", door.model_ready),
-        Route(model, door.model),
-        Route(version, door.model),
-        Route("/v2", door.server),
-        Route("/v2/", door.server),
-        Route("/v1/models", door.models),
-        Route("/v1/models/{name}", door.model_ready),
+        Route("POST", f"{_MODEL}/infer", infer),
+        Route("POST", f"{_VERSION}/infer", infer),
+        Route("POST", "/v1/models/{name}:predict", predict),
     ]
 
 
-class _Endpoint:
-    """Body in, answer out; a subclass says what is between."""
-
-    def __init__(self, plane: DataPlane, settings: Settings) -> None:
-        self.plane, self._settings = plane, settings
-
-    async def answer(self, model: Model, body: dict[str, Any]) -> dict[str, Any]:
-        raise NotImplementedError
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["method"] != "POST":  # here and not in the route, so that no later route takes V1's path for a name
-            raise HTTPException(405, headers={"allow": "POST"})
-        limit, time = self._settings.body_limit_bytes, self._settings.body_timeout_s
-        path: dict[str, str] = scope["path_params"]
-        try:
-            body = await read_json(scope, receive, limit_bytes=limit, timeout_s=time)
-            answer = await self.answer(await self.plane.ready_model(path["name"], path.get("version")), body)
-        except GatesmithError as error:
-            await send_json(send, {"error": str(error)}, status=http_status(error))
-        except Disconnected:
-            return
-        else:
-            await send_json(send, answer)
+def _reading(models: Models) -> list[Route]:
+    return [
+        Route("GET", "/v2/health/live", models.live),
+        Route("GET", "/v2/health/ready", models.ready),
+        Route("GET", "/v2", models.server),
+        Route("GET", "/v2/", models.server),
+        Route("GET", "/v2/models/stats", models.statistics),
+        Route("GET", _MODEL, models.model),
+        Route("GET", _VERSION, models.model),
+        Route("GET", f"{_MODEL}/ready", models.model_ready),
+        Route("GET", f"{_VERSION}/ready", models.model_ready),
+        Route("GET", f"{_MODEL}/config", models.configuration),
+        Route("GET", f"{_VERSION}/config", models.configuration),
+        Route("GET", f"{_MODEL}/stats", models.statistics),
+        Route("GET", f"{_VERSION}/stats", models.statistics),
+        Route("GET", "/v1/models", models.names),
+        Route("GET", "/v1/models/{name}", models.model_ready),
+        Route("GET", "/metrics", models.metrics),
+        Route("GET", "/openapi.json", _own_document),
+        Route("GET", "/openapi-oip.json", _oip_document),
+    ]
 
 
-class _Infer(_Endpoint):
-    """Open Inference Protocol: named tensors in and out."""
-
-    def __init__(self, plane: DataPlane, settings: Settings) -> None:
-        super().__init__(plane, settings)
-        self._prefix = secrets.token_hex(6)
-        self._numbers = itertools.count()
-
-    async def answer(self, model: Model, body: dict[str, Any]) -> dict[str, Any]:
-        """Read a request's tensors and write those of the answer."""
-        identity = body.get("id")
-        if identity is None:
-            identity = f"{self._prefix}-{next(self._numbers):x}"
-        elif type(identity) is not str:
-            raise TensorMismatch(f"the request's id is of kind {type(identity).__name__}, a string is needed")
-        inputs = [_input(item) for item in _list_of(body, "inputs")]
-        wanted = [_name(item) for item in _list_of(body, "outputs")] if body.get("outputs") else []
-        outputs = (await self.plane.infer(model, inputs, wanted)).outputs
-        specs = model.outputs
-        return {
-            "model_name": model.name,
-            "model_version": model.version,
-            "id": identity,
-            "outputs": [
-                {"name": name, "datatype": specs[name].datatype, "shape": array.shape, "data": array.reshape(-1)}
-                for name, array in outputs.items()
-            ],
-        }
+def _repository(repository: Repository) -> list[Route]:
+    return [
+        Route("POST", "/v2/repository/index", repository.index),
+        Route("POST", "/v2/repository/models/{name}/load", repository.load, admin=True),
+        Route("POST", "/v2/repository/models/{name}/unload", repository.unload, admin=True),
+    ]
 
 
-class _Predict(_Endpoint):
-    """KServe V1: a list of samples in, a list of predictions out."""
-
-    async def answer(self, model: Model, body: dict[str, Any]) -> dict[str, Any]:
-        """Read instances, one value or one object for each sample, and write predictions the same way."""
-        instances = _list_of(body, "instances")
-        if not instances:
-            model.check_ready()
-            return {"predictions": []}
-        answer = await self.plane.infer_samples(model, _columns(model, instances))
-        return {"predictions": _predictions(answer.outputs)}
+def _memory(memory: Memory) -> list[Route]:
+    region = f"{_MEMORY}/region/{{region}}"
+    return [
+        Route("GET", f"{_MEMORY}/status", memory.status),
+        Route("GET", f"{region}/status", memory.status),
+        Route("POST", f"{region}/register", memory.register, admin=True),
+        Route("POST", f"{region}/unregister", memory.unregister, admin=True),
+        Route("POST", f"{_MEMORY}/unregister", memory.unregister, admin=True),
+    ]
 
 
-class _Metadata:
-    """Everything that is asked with GET."""
-
-    def __init__(self, plane: DataPlane) -> None:
-        self._plane = plane
-
-    async def live(self, _request: Request) -> JsonAnswer:
-        """Whether the process answers at all."""
-        return JsonAnswer({"live": True})
-
-    async def ready(self, _request: Request) -> JsonAnswer:
-        """Whether every model can answer."""
-        if self._plane.ready:
-            return JsonAnswer({"ready": True})
-        waiting = [name for name in self._plane.names if not self._plane.model(name).ready]
-        return JsonAnswer({"ready": False, "error": f"models {waiting} are not ready"}, status_code=503)
-
-    async def server(self, _request: Request) -> JsonAnswer:
-        """Name, version and extensions."""
-        return JsonAnswer(self._plane.metadata())
-
-    async def models(self, _request: Request) -> JsonAnswer:
-        """V1's list of names."""
-        return JsonAnswer({"models": self._plane.names})
-
-    async def model(self, request: Request) -> JsonAnswer:
-        """Tensors and facts of a model."""
-        return JsonAnswer(self._find(request).metadata())
-
-    async def model_ready(self, request: Request) -> JsonAnswer:
-        """Whether one model can answer; V1 and V2 have the same form."""
-        model = self._find(request)
-        try:
-            model.check_ready()
-        except ModelNotReady as error:
-            return JsonAnswer({"name": model.name, "ready": False, "error": str(error)}, status_code=http_status(error))
-        return JsonAnswer({"name": model.name, "ready": True})
-
-    def _find(self, request: Request) -> Model:
-        return self._plane.model(request.path_params["name"], request.path_params.get("version"))
+async def _own_document(_request: Request) -> Reply:
+    return json_reply(own_document())
 
 
-def _list_of(body: dict[str, Any], key: str) -> list[Any]:
-    value = body.get(key)
-    if type(value) is not list:
-        raise HTTPException(400, f"the request needs {key!r}, a list")
-    return value
-
-
-def _input(item: Any) -> InputTensor:
-    if type(item) is not dict:
-        raise HTTPException(400, "an input is an object with name, datatype, shape and data")
-    try:
-        return InputTensor(item["name"], item["datatype"], item["shape"], item["data"])
-    except KeyError as error:
-        parameters = item.get("parameters")
-        if type(parameters) is dict and "binary_data_size" in parameters:
-            raise HTTPException(400, "binary tensors are not read; send tensor data as JSON") from None
-        raise HTTPException(400, f"an input lacks {error}; it needs name, datatype, shape and data") from None
-
-
-def _name(item: Any) -> str:
-    name = item.get("name") if type(item) is dict else None
-    if type(name) is not str:
-        raise HTTPException(400, "a requested output is an object with a name")
-    return name
-
-
-def _columns(model: Model, instances: list[Any]) -> dict[str, list[Any]]:
-    kinds = set(map(type, instances))
-    if kinds == {dict}:
-        names = instances[0].keys()
-        if any(instance.keys() != names for instance in instances):
-            raise TensorMismatch("instances name different inputs; every instance needs the same")
-        return {name: [instance[name] for instance in instances] for name in names}
-    if len(model.inputs) > 1:
-        raise TensorMismatch(
-            f"model {model.name} has inputs {list(model.inputs)}; give every instance as an object with these names"
-        )
-    return {next(iter(model.inputs)): instances}
-
-
-def _predictions(outputs: Tensors) -> Any:
-    arrays = [np.ascontiguousarray(array) for array in outputs.values()]
-    if len(arrays) == 1:
-        return arrays[0]
-    return [dict(zip(outputs, rows, strict=True)) for rows in zip(*arrays, strict=True)]
+async def _oip_document(_request: Request) -> Reply:
+    return json_reply(oip_document())

@@ -10,19 +10,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import uvicorn
 
 from gatesmith.devices.device import Device
 from gatesmith.errors import ServerNotStarted
 from gatesmith.firmware import Firmware
-from gatesmith.serve.app import app_of
+from gatesmith.serve.app import App
 from gatesmith.serve.dataplane import DataPlane
+from gatesmith.serve.rest import RestDoor
+from gatesmith.serve.rest_protocol import RestProtocol
 from gatesmith.serve.settings import Settings
+from gatesmith.serve.shm import Regions
 
 __all__ = ["Server", "serve_models"]
 
@@ -145,14 +150,17 @@ class _Uvicorn(uvicorn.Server):
 
 
 def _config(plane: DataPlane, settings: Settings) -> uvicorn.Config:
+    door = RestDoor(plane, settings, Regions())
+    protocol: Any = functools.partial(RestProtocol, door)  # uvicorn takes whatever makes one
     return uvicorn.Config(
-        app_of(plane, settings),
-        http="httptools",
+        App(plane, door),
+        http=protocol,
         ws="none",
         lifespan="on",
         access_log=False,
         log_config=None,
         server_header=False,
+        proxy_headers=False,
         timeout_graceful_shutdown=settings.grace_s,
         timeout_keep_alive=_KEEP_ALIVE_S,
     )

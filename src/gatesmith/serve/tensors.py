@@ -73,7 +73,7 @@ def array_of(spec: TensorSpec, tensor: InputTensor) -> NDArray[Any]:
     raise _mismatch(spec, f"has data of kind {type(data).__name__}, a list is needed")
 
 
-def samples_of(spec: TensorSpec, samples: list[Any]) -> NDArray[Any]:
+def samples_of(spec: TensorSpec, samples: list[Any] | NDArray[Any]) -> NDArray[Any]:
     """Check a list with one nested list for each sample, as V1 requests have it, and make it an array.
 
     Raises
@@ -81,6 +81,10 @@ def samples_of(spec: TensorSpec, samples: list[Any]) -> NDArray[Any]:
     TensorMismatch
     """
     shape = [len(samples), *spec.shape[1:]]
+    if isinstance(samples, np.ndarray):
+        if list(samples.shape) != shape:
+            raise _mismatch(spec, f"has samples of shape {list(samples.shape[1:])}, {shape[1:]} is needed")
+        return _from_array(spec, samples, shape)
     return _numbers(spec, _flatten(spec, samples, shape), shape)
 
 
@@ -95,6 +99,8 @@ def _from_array(spec: TensorSpec, data: NDArray[Any], shape: list[int]) -> NDArr
     wanted = spec.datatype.dtype
     if data.size != math.prod(shape):
         raise _mismatch(spec, f"holds {data.size} elements, its shape {shape} needs {math.prod(shape)}")
+    if data.ndim > 1 and list(data.shape) != shape:
+        raise _mismatch(spec, f"is nested as {list(data.shape)}, its shape is {shape}")
     if data.dtype != wanted and data.dtype.kind not in _KINDS[wanted.kind]:
         raise _mismatch(spec, f"holds values of kind {data.dtype}, which are no {spec.datatype.value}")
     with np.errstate(over="ignore"):
