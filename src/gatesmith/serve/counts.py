@@ -7,7 +7,7 @@ Distributions have one bucket for each power of two, so that counting is an inde
 
 from __future__ import annotations
 
-from time import perf_counter_ns
+from time import perf_counter_ns, time_ns
 from typing import Any
 
 from gatesmith.errors import DeadlineExceeded, GatesmithError
@@ -63,22 +63,22 @@ class Counts:
         self.queue_us[min((queue_ns // 1000).bit_length(), BUCKETS - 1)] += 1
         self.request_us[min((request_ns // 1000).bit_length(), BUCKETS - 1)] += 1
 
-    def executed(self, samples: int, requests: int, input_ns: int, infer_ns: int, output_ns: int) -> None:
+    def executed(self, samples: int, input_ns: int, infer_ns: int, output_ns: int) -> None:
         """A device ran a batch."""
         self.samples += samples
         self.batches += 1
+        self.last_ms = time_ns() // 1_000_000
         self.input_ns += input_ns
         self.infer_ns += infer_ns
         self.output_ns += output_ns
         self.batch_sizes[samples.bit_length()] += 1
         entry = self.per_batch.get(samples)
         if entry is None:
-            entry = self.per_batch[samples] = [0, 0, 0, 0, 0]
+            entry = self.per_batch[samples] = [0, 0, 0, 0]
         entry[0] += 1
         entry[1] += input_ns
         entry[2] += infer_ns
         entry[3] += output_ns
-        entry[4] += requests
 
     def failed(self, since_ns: int, error: GatesmithError) -> None:
         """A request was answered with an error."""
@@ -111,7 +111,7 @@ class Counts:
                     "compute_infer": _duration(count, infer_ns),
                     "compute_output": _duration(count, output_ns),
                 }
-                for size, (count, input_ns, infer_ns, output_ns, _) in sorted(self.per_batch.items())
+                for size, (count, input_ns, infer_ns, output_ns) in sorted(self.per_batch.items())
             ],
         }
 

@@ -22,7 +22,7 @@ from gatesmith.serve.deployment import Answer, Tensors
 from gatesmith.serve.loading import Loader
 from gatesmith.serve.model import Model, State
 from gatesmith.serve.placement import Placement
-from gatesmith.serve.pool import Pool, Slot
+from gatesmith.serve.pool import Pool, Slot, SlotState
 from gatesmith.serve.repository import Builder, FixedSource, Source
 from gatesmith.serve.settings import Settings
 from gatesmith.serve.tensors import InputTensor, array_of, samples_of
@@ -351,9 +351,12 @@ class DataPlane:
         self.loader.free_fallbacks()
 
     def _fallback(self) -> Slot:
-        number = len(self.pool.past) + len([slot for slot in self.pool.slots if slot.is_fallback])
-        id_ = f"{self.settings.fallback}:fallback-{number}"
-        return Slot(id_, partial(open_device, id_), is_fallback=True)
+        spares = [slot for slot in self.pool.slots if slot.is_fallback]
+        for slot in spares:
+            if slot.state is SlotState.FREE:
+                return slot
+        id_ = f"{self.settings.fallback}:fallback-{len(spares)}"
+        return self.pool.add(Slot(id_, partial(open_device, id_), is_fallback=True))
 
 
 def _input(model: Model, name: object) -> Any:

@@ -153,7 +153,9 @@ class Deployment:
                 self.counts.answered(call.since_ns, done.begin_ns)
             self._release(call)
             start = stop
-        self.counts.executed(start, len(calls), done.input_ns, done.infer_ns, done.output_ns)
+        self.counts.executed(start, done.input_ns, done.infer_ns, done.output_ns)
+        if parameters:
+            self.counts.fallback += len(calls)
         self.last_used = self._loop.time()
 
     def refuse(self, calls: Iterable[Call], error: GatesmithError) -> None:

@@ -292,7 +292,7 @@ class Loader:
             return self._fits(slot, name, offer)
 
         if self._fallback is not None and not self._placement.at_once(fits, avoid):
-            slot = self._pool.add(self._fallback())
+            slot = self._fallback()
             slot.state = SlotState.RESERVED
             return slot
         if not any(fits(slot) for slot in self._pool.slots) and self._builder is None:
@@ -378,7 +378,7 @@ class Loader:
     async def _fall_back(self, model: Model) -> None:
         if self._fallback is None or model.ready:
             return
-        slot = self._pool.add(self._fallback())
+        slot = self._fallback()
         slot.state = SlotState.RESERVED
         try:
             await self._pool.program(slot, model.firmware)

@@ -123,7 +123,6 @@ class Pool:
     ) -> None:
         self._settings, self._on_free, self._on_lost, self._on_served = settings, on_free, on_lost, on_served
         self.slots: list[Slot] = []
-        self.past: list[Slot] = []
         self._watch: asyncio.Task[None] | None = None
         self._closing = False
 
@@ -185,11 +184,9 @@ class Pool:
             await self.release(slot)
 
     def set_free(self, slot: Slot) -> None:
-        """A device that nobody has any more; a fallback goes away."""
+        """A device that nobody has any more; a fallback is switched off."""
         slot.state, slot.model = SlotState.FREE, None
         if slot.is_fallback:
-            self.slots.remove(slot)
-            self.past.append(slot)
             worker = slot.drop_worker()
             if worker is not None:
                 _spawn(worker.close(self._settings.grace_s))
