@@ -161,7 +161,8 @@ class Loader:
 
     def lost(self, model: Model) -> None:
         """A model has no healthy device any more: the fallback, if there is one."""
-        if self._fallback is not None and model.state is not State.UNLOADING:
+        if self._fallback is not None and model.state is not State.UNLOADING and not model.falls_back:
+            model.falls_back = True
             self._spawn(self._fall_back(model))
 
     def free_fallbacks(self) -> None:
@@ -346,10 +347,10 @@ class Loader:
         return model
 
     async def _replace(self, old: Model, new: Model) -> None:
-        count = len(old.devices)
+        count = len(old.devices) + len(new.devices)
         await self._retire(old, f"version {new.version} took its place")
-        if name_free := new.name not in self.bound and new.state is State.READY:
-            await self.replicate(new, count if name_free else 1)
+        if new.name not in self.bound and new.state is State.READY:
+            await self.replicate(new, count)
 
     async def _swap(self, old: Model, offer: Offer) -> Model:
         """In place: the only device is taken from the old version; when the new one fails, the old one comes back."""
@@ -376,7 +377,7 @@ class Loader:
         await self._pool.release_all(model)
 
     async def _fall_back(self, model: Model) -> None:
-        if self._fallback is None or model.ready:
+        if self._fallback is None:
             return
         slot = self._fallback()
         slot.state = SlotState.RESERVED
@@ -385,7 +386,11 @@ class Loader:
         except Exception as error:  # the fallback's bug too
             _log.warning("model %s has no fallback: %s", model.name, error, extra={"model": model.name})
             self._pool.set_free(slot)
+            if not model.ready:
+                model.lose(str(error), 1)
             return
+        finally:
+            model.falls_back = False
         if model.state is State.UNLOADING or model.ready:
             self._pool.set_free(slot)
         else:

@@ -67,6 +67,7 @@ class Model:
         self.counts = Counts()
         self.failure: BaseException | None = None
         self.recovery: asyncio.Future[None] | None = None
+        self.falls_back = False
         self._deployment: Deployment | None = None
         self._settings = settings
 

@@ -280,7 +280,7 @@ class Pool:
     def _give_up_waiting(self, slot: Slot) -> None:
         """After a failed attempt: nobody waits longer for this device alone."""
         model = slot.model
-        if model is None or model.ready:
+        if model is None or model.ready or model.falls_back:
             return
         others = [s for s in self.slots if s.model is model and s is not slot and not s.failures]
         if not others:
