@@ -22,7 +22,7 @@ from gatesmith.errors import BuildCancelled, BuildLost, GatesmithError, NotInsta
 __all__ = ["DaskBuilder"]
 
 POLL_S = 0.5
-CONNECT_S = 20.0
+CONNECT_S = 10.0
 SLOTS = 64
 """Builds that are handed to the scheduler at a time; it gives them to workers as their resources are free."""
 

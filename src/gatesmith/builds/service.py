@@ -55,10 +55,8 @@ def service_app(foreman: Foreman, blobs: Blobs, access: Access) -> Starlette:
     routes = [
         Route("/healthz", _healthy),
         Route("/openapi.json", _openapi),
-        Route("/v1/files/{digest:str}", door.has_file, methods=["GET"]),
-        Route("/v1/files/{digest:str}", door.put_file, methods=["PUT"]),
-        Route("/v1/builds", door.submit, methods=["POST"]),
-        Route("/v1/builds", door.list),
+        Route("/v1/files/{digest:str}", door.file, methods=["GET", "PUT"]),
+        Route("/v1/builds", door.builds, methods=["GET", "POST"]),
         Route(build, door.get),
         Route(f"{build}/events", door.events),
         Route(f"{build}/firmware", door.firmware),
@@ -103,6 +101,14 @@ class _Door:
     def __init__(self, foreman: Foreman, blobs: Blobs, access: Access) -> None:
         self._foreman, self._blobs, self._access = foreman, blobs, access
         self._submitted = 0
+
+    async def file(self, request: Request) -> Response:
+        """One file: whether it is here, or its upload."""
+        return await (self.put_file(request) if request.method == "PUT" else self.has_file(request))
+
+    async def builds(self, request: Request) -> Response:
+        """All builds: a list of them, or a new one."""
+        return await (self.submit(request) if request.method == "POST" else self.list(request))
 
     async def has_file(self, request: Request) -> Response:
         """Whether a file needs no upload."""
