@@ -42,7 +42,7 @@ class Infer:
         asked = None if _is_raw(body) else read_infer(body, self._regions)
         model = await self._plane.ready_model(names["name"], names.get("version"))
         if asked is None:
-            asked = read_raw(model, body.binary or memoryview(b""))
+            asked = read_raw(model, body.binary or memoryview(b""), request.headers.get(b"content-type", b""))
         answer = await self._plane.infer(
             model,
             asked.inputs,

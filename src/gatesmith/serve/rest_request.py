@@ -83,7 +83,7 @@ def read_infer(body: Body, regions: Regions) -> InferRequest:
     return InferRequest(identity, inputs, wanted, as_binary, priority, timeout)
 
 
-def read_raw(model: Model, binary: memoryview) -> InferRequest:
+def read_raw(model: Model, binary: memoryview, content_type: bytes) -> InferRequest:
     """Read a request that is nothing but the bytes of a model's only input; the answer is binary too.
 
     Raises
@@ -91,13 +91,15 @@ def read_raw(model: Model, binary: memoryview) -> InferRequest:
     HttpError
     """
     # Ref: Triton binary tensor data extension "Raw Binary Request"
+    if content_type.startswith(b"application/json"):
+        raise HttpError(400, "the body is JSON by its type and has none by Inference-Header-Content-Length")
     if len(model.inputs) != 1:
         raise HttpError(400, f"model {model.name} has inputs {list(model.inputs)}, raw requests need just one")
     (spec,) = model.inputs.values()
     sample = item_bytes(spec.datatype)
     for size in spec.shape[1:]:
         sample *= size
-    if spec.datatype is Datatype.BYTES or len(binary) % sample:
+    if spec.datatype is Datatype.BYTES or not binary or len(binary) % sample:
         raise HttpError(400, f"the body has {len(binary)} bytes, input {spec.name!r} has {sample} for each sample")
     shape = [len(binary) // sample, *spec.shape[1:]]
     return InferRequest(None, [InputTensor(spec.name, spec.datatype.value, shape, binary)], [], True)
