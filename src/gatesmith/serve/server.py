@@ -1,10 +1,12 @@
-"""The process: a socket, an event loop, signals; uvicorn between them.
+"""The process: sockets, an event loop, signals; uvicorn between HTTP and them, and the gRPC door beside it.
 
-SIGTERM and SIGINT end it gracefully: no new connections, requests in flight get ``grace_s`` seconds, devices are
-given back. When a model cannot be loaded the server stops, and the model's own error leaves :meth:`Server.run`.
+SIGTERM and SIGINT end it gracefully: it is not ready any more, then takes no new connections, requests in flight get
+``grace_s`` seconds, devices are given back. When a model that has to be there cannot be loaded the server stops, and
+the model's own error leaves :meth:`Server.run`.
 """
 
 # Ref: uvicorn "Server Behavior", graceful process shutdown
+# Ref: Kubernetes "Pod Lifecycle": SIGTERM comes while endpoints may still route requests here
 
 from __future__ import annotations
 
@@ -24,6 +26,7 @@ from gatesmith.errors import ServerNotStarted
 from gatesmith.firmware import Firmware
 from gatesmith.serve.app import App
 from gatesmith.serve.dataplane import DataPlane
+from gatesmith.serve.grpc.door import GrpcDoor
 from gatesmith.serve.rest import RestDoor
 from gatesmith.serve.rest_protocol import RestProtocol
 from gatesmith.serve.settings import Settings
@@ -37,32 +40,55 @@ _KEEP_ALIVE_S = 75  # longer than the 60 s of common proxies, which else send in
 class Server:
     """A server that can be run in any thread and stopped from any other.
 
+    Parameters
+    ----------
+    models : mapping of str to (Firmware, Device)
+        See :class:`gatesmith.serve.dataplane.DataPlane`.
+    plane : DataPlane, optional
+        What to serve in place of these models.
+
     Attributes
     ----------
     started : threading.Event
         Set once connections are accepted; models may still be loading.
+    grpc_port : int
+        Where gRPC is listened for once it has started; -1 for nowhere.
 
     Raises
     ------
     ServerNotStarted
-        When the address is in use or cannot be listened on.
+        When an address is in use or cannot be listened on.
     """
 
-    def __init__(self, models: Mapping[str, tuple[Firmware, Device]], settings: Settings | None = None) -> None:
-        self._settings = settings or Settings()
-        self._plane = DataPlane(models, self._settings)
-        self._plane.on_load_failure = self._fail
+    def __init__(
+        self,
+        models: Mapping[str, tuple[Firmware, Device]] | None = None,
+        settings: Settings | None = None,
+        *,
+        plane: DataPlane | None = None,
+    ) -> None:
+        self._settings = settings or (plane.settings if plane else Settings())
+        self.plane = plane or DataPlane(models or {}, self._settings)
+        self.plane.on_load_failure = self._fail
         self._failure: BaseException | None = None
         self._interrupted = False
         self.started = threading.Event()
-        self._socket = _listen(self._settings)
-        self._uvicorn = _Uvicorn(_config(self._plane, self._settings), self.started.set)
+        self.grpc_port = -1
+        self._regions = Regions()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._exiting: asyncio.Event | None = None
+        self._socket = _listen(self._settings, self._settings.http_port, "http")
+        self._doors = [self._door(self._socket, admin_side=False)]
+        if self._settings.admin_port:
+            admin = _listen(self._settings, self._settings.admin_port, "admin")
+            self._doors.append(self._door(admin, admin_side=True))
 
     @property
     def url(self) -> str:
         """Where clients reach it."""
         host, port = self._socket.getsockname()[:2]
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        scheme = "https" if self._settings.tls_certificate else "http"
+        return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
     def run(self) -> None:
         """Serve until stopped.
@@ -74,7 +100,10 @@ class Server:
         KeyboardInterrupt
             When it was stopped by SIGINT, after the graceful end.
         """
-        with self._socket, asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        with contextlib.ExitStack() as stack:
+            for _, listening in self._doors:
+                stack.enter_context(listening)
+            runner = stack.enter_context(asyncio.Runner(loop_factory=_loop_factory()))
             runner.run(self._serve())
         if self._failure:
             raise self._failure
@@ -82,25 +111,66 @@ class Server:
             raise KeyboardInterrupt
 
     def stop(self) -> None:
-        """Begin the graceful end."""
-        self._uvicorn.should_exit = True
+        """Begin the graceful end: not ready from now on, closed to new requests after ``drain_s``."""
+        self.plane.draining = True
+        loop, drain_s = self._loop, self._settings.drain_s
+        if loop is None or not drain_s:
+            self._exit()
+        else:
+            loop.call_soon_threadsafe(loop.call_later, drain_s, self._exit)
 
     async def _serve(self) -> None:
-        loop = asyncio.get_running_loop()
+        self._loop = loop = asyncio.get_running_loop()
+        self._exiting = asyncio.Event()
+        if self._doors[0][0].should_exit:  # stopped before it began
+            self._exiting.set()
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.add_signal_handler(number, self._on_signal, number)
-        await self._uvicorn.serve(sockets=[self._socket])
+        grpc = GrpcDoor(self.plane, self._settings, self._regions) if self._settings.grpc_port >= 0 else None
+        if grpc is not None:
+            self.grpc_port = await grpc.start()
+        loading = asyncio.create_task(self.plane.load())
+        doors = [asyncio.create_task(door.serve(sockets=[listening])) for door, listening in self._doors]
+        try:
+            await self._exiting.wait()
+            self.plane.draining = True
+            stopping = [grpc.stop(self._settings.grace_s)] if grpc is not None else []
+            await asyncio.gather(*doors, *stopping)
+        finally:
+            loading.cancel()
+            await asyncio.gather(loading, return_exceptions=True)
+            await self.plane.close()
 
     def _on_signal(self, number: int) -> None:
         # A second signal means now: requests in flight are dropped.
-        self._uvicorn.force_exit = self._uvicorn.should_exit
+        for door, _ in self._doors:
+            door.force_exit = self.plane.draining
         self._interrupted = self._interrupted or number == signal.SIGINT
-        self.stop()
+        if self.plane.draining or number == signal.SIGINT:
+            self.plane.draining = True
+            self._exit()
+        else:
+            self.stop()
 
     def _fail(self, error: BaseException) -> None:
         self._failure = self._failure or error
-        self.stop()
+        self._exit()
+
+    def _exit(self) -> None:
+        for door, _ in self._doors:
+            door.should_exit = True
+        if self._loop is not None and self._exiting is not None:
+            with contextlib.suppress(RuntimeError):  # it has ended already
+                self._loop.call_soon_threadsafe(self._exiting.set)
+
+    def _is_up(self) -> None:
+        if all(door.started for door, _ in self._doors):
+            self.started.set()
+
+    def _door(self, listening: socket.socket, *, admin_side: bool) -> tuple[_Uvicorn, socket.socket]:
+        door = RestDoor(self.plane, self._settings, self._regions, admin_side=admin_side)
+        return _Uvicorn(_config(self.plane, door, self._settings), self._is_up), listening
 
 
 def serve_models(
@@ -121,7 +191,7 @@ def serve_models(
     Raises
     ------
     ServerNotStarted
-        When the address is in use or cannot be listened on.
+        When an address is in use or cannot be listened on.
     GatesmithError
         When a model could not be loaded.
     KeyboardInterrupt
@@ -149,33 +219,42 @@ class _Uvicorn(uvicorn.Server):
         self._on_started()
 
 
-def _config(plane: DataPlane, settings: Settings) -> uvicorn.Config:
-    door = RestDoor(plane, settings, Regions())
+def _config(plane: DataPlane, door: RestDoor, settings: Settings) -> uvicorn.Config:
     protocol: Any = functools.partial(RestProtocol, door)  # uvicorn takes whatever makes one
-    return uvicorn.Config(
+    config = uvicorn.Config(
         App(plane, door),
         http=protocol,
         ws="none",
-        lifespan="on",
+        lifespan="off",
         access_log=False,
         log_config=None,
         server_header=False,
         proxy_headers=False,
         timeout_graceful_shutdown=settings.grace_s,
         timeout_keep_alive=_KEEP_ALIVE_S,
+        ssl_certfile=settings.tls_certificate or None,
+        ssl_keyfile=settings.tls_key or None,
     )
+    try:
+        config.load()
+    except OSError as error:  # ssl.SSLError is one
+        raise ServerNotStarted(
+            f"the TLS certificate {settings.tls_certificate} and key {settings.tls_key} cannot be used: {error}",
+            certificate=settings.tls_certificate,
+        ) from error
+    return config
 
 
-def _listen(settings: Settings) -> socket.socket:
+def _listen(settings: Settings, port: int, kind: str) -> socket.socket:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
-        return socket.create_server((settings.host, settings.http_port), family=family, backlog=2048)
+        return socket.create_server((settings.host, port), family=family, backlog=2048)
     except OSError as error:
         raise ServerNotStarted(
-            f"cannot listen on {settings.host}:{settings.http_port}: {error.strerror or error}; "
-            "choose another --http-port or GATESMITH_HTTP_PORT",
+            f"cannot listen on {settings.host}:{port}: {error.strerror or error}; "
+            f"choose another --{kind}-port or GATESMITH_{kind.upper()}_PORT",
             host=settings.host,
-            port=settings.http_port,
+            port=port,
         ) from error
 
 

@@ -14,6 +14,7 @@ from gatesmith.errors import ServerNotStarted
 
 __all__ = ["Settings"]
 
+_GRPC_PORT = 8081
 _TRUTH = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 
 
@@ -26,7 +27,7 @@ class Settings:
     host : str
         Address to listen on; only this machine by default.
     http_port, grpc_port : int
-        0 means any free one; -1 for gRPC: no gRPC.
+        0 means any free one; -1 for gRPC: no gRPC. With any free one for HTTP, 8081 means the same for gRPC.
     admin_port : int
         Loading, unloading and the like are then answered on this port alone; 0: on the same one.
     admin_token_file : str
@@ -61,6 +62,10 @@ class Settings:
         The same for programming one, which for an emulated device may mean to compile it.
     frame_error_limit : float
         Largest share of frames with a wrong check; beyond, a device is taken out and programmed again.
+    registry_plain_http : bool
+        Reach registries without TLS.
+    registry_ca : str
+        PEM file with further certificates to trust for registries.
     log_format : str
         ``text`` or ``json``.
     log_requests : bool
@@ -75,7 +80,7 @@ class Settings:
 
     host: str = "127.0.0.1"
     http_port: int = 8080
-    grpc_port: int = 8081
+    grpc_port: int = _GRPC_PORT
     admin_port: int = 0
     admin_token_file: str = ""
     tls_certificate: str = ""
@@ -95,6 +100,8 @@ class Settings:
     device_limit_s: float = 60.0
     program_limit_s: float = 1800.0
     frame_error_limit: float = 0.05
+    registry_plain_http: bool = False
+    registry_ca: str = ""
     log_format: str = "text"
     log_requests: bool = False
     traces_endpoint: str = ""
@@ -106,6 +113,8 @@ class Settings:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise _impossible(name, value, f"{low:g} to {high:g} are possible")
+        if self.http_port == 0 and self.grpc_port == _GRPC_PORT:
+            object.__setattr__(self, "grpc_port", 0)
         for name, possible in _CHOICES.items():
             if getattr(self, name) not in possible:
                 words = " or ".join(repr(choice) for choice in possible)
