@@ -155,7 +155,7 @@ ONE = "--board icebreaker"
 BAD_RUNS = {
     "unknown reference": ("infer gone:v1 --input good.npy", "ArtifactNotFound", ["gone:v1", "mlp:v1"]),
     "several boards": ("infer mlp:v1 --input good.npy", "ArtifactNotFound", ["icebreaker, ulx3s-85f", "--board"]),
-    "several boards to serve": ("serve mlp:v1 --http-port 0", "ArtifactNotFound", ["--board"]),
+    "not that board to serve": ("serve mlp:v1 --board ulx3s-12f --http-port 0", "ArtifactNotFound", ["ulx3s-12f"]),
     "several boards to program": ("program mlp:v1 --device emulator:0", "ArtifactNotFound", ["--board"]),
     "not that board": ("infer mlp:v1 --board x --input good.npy", "ArtifactNotFound", ["x", "icebreaker, ulx3s-85f"]),
     "wrong width": (f"infer mlp:v1 {ONE} --input wide.npy", "TensorMismatch", ["[2, 4]", "[-1, 3]"]),

@@ -1,53 +1,191 @@
-"""``gatesmith serve``: answer the Open Inference Protocol from devices."""
+"""``gatesmith serve``: answer the Open Inference Protocol from devices.
+
+The options are what people type; everything else is a ``GATESMITH_...`` variable (``docs/serve.md``).
+"""
 
 from __future__ import annotations
 
 import json
 import sys
-from typing import Annotated
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from gatesmith.cli.output import JsonFlag, verb
 from gatesmith.cli.targets import named
 
+if TYPE_CHECKING:
+    from gatesmith.artifact.connection import Access
+    from gatesmith.serve.repository import Source
+    from gatesmith.serve.settings import Settings
+
 __all__ = ["serve"]
+
+DISCOVER = "discover"
+_Text = str | None
+_Number = int | None
 
 
 @verb
 def serve(
-    references: Annotated[list[str], typer.Argument(help="References or build folders, one for each model.")],
-    device: Annotated[list[str] | None, typer.Option(help="Device for each model, in order; emulated without.")] = None,
-    board: Annotated[str | None, typer.Option(help="Board, when there is firmware for several.")] = None,
-    host: Annotated[str | None, typer.Option(help="Address to listen on; this machine only by default.")] = None,
-    http_port: Annotated[int | None, typer.Option(help="Port; 8080 by default, 0 for any free one.")] = None,
+    references: Annotated[list[str] | None, typer.Argument(help="References or folders, loaded at the start.")] = None,
+    repository: Annotated[
+        list[str] | None, typer.Option(help="Further models: 'store', a folder, or registry.example/path.")
+    ] = None,
+    device: Annotated[
+        list[str] | None, typer.Option(help="ID or ID=BOARD, repeatable, or 'discover'; emulated ones without.")
+    ] = None,
+    board: Annotated[_Text, typer.Option(help="Which firmware devices get that can run any.")] = None,
+    load_on_demand: Annotated[
+        bool, typer.Option("--load-on-demand", help="Load a model at its first request.")
+    ] = False,
+    pin: Annotated[list[str] | None, typer.Option(help="Model that keeps its device; loaded at the start.")] = None,
+    replicas: Annotated[_Number, typer.Option(help="Devices for each model; by default they are shared out.")] = None,
+    fallback: Annotated[_Text, typer.Option(help="'emulator': serve from one when no device is healthy.")] = None,
+    host: Annotated[_Text, typer.Option(help="Address to listen on; this machine only by default.")] = None,
+    http_port: Annotated[_Number, typer.Option(help="Port; 8080 by default, 0 for any free one.")] = None,
+    grpc_port: Annotated[_Number, typer.Option(help="Port for gRPC; 8081 by default, -1 for none.")] = None,
+    admin_port: Annotated[_Number, typer.Option(help="A port of its own for loading and unloading.")] = None,
+    max_batch: Annotated[_Number, typer.Option(help="Most samples in one device call.")] = None,
+    max_queue_delay_us: Annotated[_Number, typer.Option(help="How long a device may wait for a full batch.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Serve models over the Open Inference Protocol and KServe's V1 until interrupted."""
+    from gatesmith.serve.dataplane import DataPlane
+    from gatesmith.serve.logs import configure_logs
+    from gatesmith.serve.server import Server
+
+    settings = _settings(
+        load_on_demand=load_on_demand or None,
+        replicas=replicas,
+        fallback=fallback,
+        host=host,
+        http_port=http_port,
+        grpc_port=grpc_port,
+        admin_port=admin_port,
+        max_batch=max_batch,
+        max_queue_delay_us=max_queue_delay_us,
+    )
+    devices = _devices(device, max(1, len(references or [])))
+    _check_counts(references or [], repository or [], devices, settings)
+    sources, names = _sources(references or [], repository or [], settings)
+    if not sources:
+        raise typer.BadParameter("give a reference, a folder, or --repository")
+    if not settings.load_on_demand:  # what cannot be read is told before anybody connects
+        for name in names:
+            _check(sources, name, board, devices)
+    configure_logs(settings)
+    plane = DataPlane(
+        {}, settings, sources=sources, devices=devices, preload=names, pinned=pin or [], board=board or ""
+    )
+    server = Server(settings=settings, plane=plane)
+    _tell(server.url, names, [id_ for id_, _ in devices], as_json=as_json)
+    server.run()
+
+
+def _settings(**given: Any) -> Settings:
+    """The environment's settings, with what was given as options in their place."""
     from dataclasses import replace
 
-    from gatesmith.devices import open_device
-    from gatesmith.errors import DeviceNotFound
-    from gatesmith.serve.server import serve_models
     from gatesmith.serve.settings import Settings
 
-    ids = device or [f"emulator:{i}" for i in range(len(references))]
-    if len(ids) != len(references):
-        raise DeviceNotFound(f"{len(references)} models and {len(ids)} devices were given, one device each is needed")
-    settings = Settings.from_environment()
-    if host is not None:
-        settings = replace(settings, host=host)
-    if http_port is not None:
-        settings = replace(settings, http_port=http_port)
-    models = {}
-    for target, id_ in zip(references, ids, strict=True):
-        store, reference = named(target)
-        models[reference] = (store.load(reference, board=board), open_device(id_))
+    options = {name: value for name, value in given.items() if value is not None}
+    return replace(Settings.from_environment(), **options)
 
-    def started(url: str) -> None:
-        if as_json:
-            print(json.dumps({"url": url, "models": list(models), "devices": ids}), flush=True)
+
+def _devices(given: Sequence[str] | None, count: int) -> list[tuple[str, str]]:
+    """Ids with boards, as far as these are known."""
+    from gatesmith.boards import find_board
+    from gatesmith.devices import list_devices
+    from gatesmith.errors import DeviceNotFound
+
+    if not given:
+        return [(f"emulator:{number}", "") for number in range(count)]
+    if list(given) != [DISCOVER]:
+        pairs = [text.rpartition("=") if "=" in text else (text, "", "") for text in given]
+        devices = [(id_, find_board(board).name if board else "") for id_, _, board in pairs]
+        twice = sorted({id_ for id_, _ in devices if [i for i, _ in devices].count(id_) > 1})
+        if twice:
+            raise DeviceNotFound(f"device {twice[0]} is given twice; it runs one firmware at a time", device=twice[0])
+        return devices
+    found = [info for info in list_devices() if info.state == "ready" and info.kind not in {"emulator", "loopback"}]
+    if not found:
+        raise DeviceNotFound("no device was discovered; name one with --device, or emulator:0")
+    return [(info.id, info.board) for info in found]
+
+
+def _check_counts(
+    references: Sequence[str], repositories: Sequence[str], devices: Sequence[tuple[str, str]], settings: Settings
+) -> None:
+    from gatesmith.errors import DeviceNotFound
+
+    if len(references) > len(devices) and not settings.load_on_demand and not repositories:
+        raise DeviceNotFound(
+            f"{len(references)} models and {len(devices)} device{'s' * (len(devices) != 1)} were given, "
+            "one device each is needed; name more, or --load-on-demand"
+        )
+
+
+def _sources(
+    references: Sequence[str], repositories: Sequence[str], settings: Settings
+) -> tuple[list[Source], list[str]]:
+    """Where models come from, and the names of those that are loaded at the start."""
+    from gatesmith.artifact.connection import Access
+    from gatesmith.artifact.reference import Reference
+    from gatesmith.errors import ManifestInvalid
+    from gatesmith.serve.repository import ReferenceSource, model_name, source_of
+
+    ca = Path(settings.registry_ca) if settings.registry_ca else None
+    access = Access(plain_http=settings.registry_plain_http, ca=ca, realms=())
+    sources: list[Source] = []
+    plain: dict[str, Reference] = {}
+    names: list[str] = []
+    for target in references:
+        folder = _folder_source(target, access)
+        if folder is not None:
+            sources.append(folder)
+            names += folder.names()
         else:
-            print(f"serving {', '.join(models)} on {url}/v2 with {', '.join(ids)}", file=sys.stderr, flush=True)
+            _, reference = named(target, access=access)
+            plain[model_name(reference)] = Reference.parse(reference)
+            names.append(model_name(reference))
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ManifestInvalid(f"two models are called {twice[0]}; start one of them under another name", model=twice[0])
+    if plain:
+        sources.append(ReferenceSource(plain, access))
+    return [*sources, *(source_of(repository, access) for repository in repositories)], names
 
-    serve_models(models, settings, on_started=started)
+
+def _folder_source(target: str, access: Access) -> Source | None:
+    """A folder of artifacts or of plain files; nothing for a reference."""
+    from gatesmith.errors import ArtifactNotFound
+    from gatesmith.serve.repository import source_of
+
+    holds = ("index.json", "firmware", "models/firmware", "*/firmware", "*/models/firmware")
+    if not any(any(Path(target).glob(pattern)) for pattern in holds):
+        return None
+    source = source_of(target, access)
+    if not source.names():
+        raise ArtifactNotFound(
+            f"folder {target!r} holds no artifact; give a folder that 'gatesmith build --out' wrote", path=target
+        )
+    return source
+
+
+def _check(sources: Sequence[Source], name: str, board: str | None, devices: Sequence[tuple[str, str]]) -> None:
+    """Read a model's firmware once, for the first device that it fits."""
+    source = next(source for source in sources if name in source.names())
+    offer = source.find(name, None, fresh=False)
+    wanted = [on or board or "" for _, on in devices]
+    fits = [text for text in wanted if not text or offer.fits(text)]
+    offer.read(fits[0] or next(iter(offer.boards), "") if fits else wanted[0])
+
+
+def _tell(url: str, names: Sequence[str], devices: Sequence[str], *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"url": url, "models": list(names), "devices": list(devices)}), flush=True)
+    else:
+        what = ", ".join(names) or "models of the repository"
+        print(f"serving {what} on {url}/v2 with {', '.join(devices)}", file=sys.stderr, flush=True)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from gatesmith.errors import ArtifactNotFound, StoreWriteFailed
 
 if TYPE_CHECKING:
+    from gatesmith.artifact.connection import Access
     from gatesmith.artifact.store import Store
 
 __all__ = ["check_out", "check_writable", "named", "new_folder"]
@@ -19,10 +20,10 @@ __all__ = ["check_out", "check_writable", "named", "new_folder"]
 LAYOUT_FILES = {"blobs", "content.lock", "index.json", "index.lock", "oci-layout", "partial"}
 
 
-def named(target: str, *, local: bool = False) -> tuple[Store, str]:
+def named(target: str, *, local: bool = False, access: Access | None = None) -> tuple[Store, str]:
     """The store and the reference that a user's REF or DIR stands for.
 
-    A reference that names a registry and is not in the local store is fetched, unless ``local``.
+    A reference that names a registry and is not in the local store is fetched, unless ``local``; ``access`` says how.
 
     Raises
     ------
@@ -36,7 +37,7 @@ def named(target: str, *, local: bool = False) -> tuple[Store, str]:
         if target.startswith((".", "/", "~")):
             raise ArtifactNotFound(f"folder {target!r} does not exist", path=target)
         if not local:
-            _fetch_missing(target)
+            _fetch_missing(target, access)
         return Store(), target
     if not (folder / "index.json").is_file() and _stored(target):
         return Store(), target  # a folder that only happens to have the name of an artifact
@@ -51,7 +52,7 @@ def named(target: str, *, local: bool = False) -> tuple[Store, str]:
     return store, found[0]
 
 
-def _fetch_missing(target: str) -> None:
+def _fetch_missing(target: str, access: Access | None) -> None:
     from gatesmith.artifact.reference import Reference
     from gatesmith.cli.registries import access_to, byte_progress
 
@@ -61,7 +62,9 @@ def _fetch_missing(target: str) -> None:
     from gatesmith.artifact.store import Store
 
     with byte_progress(f"pull {target}", as_json=False) as progress:
-        pull_artifact(Store().layout, Reference.parse(target), access_to(False, None, None), progress=progress)
+        pull_artifact(
+            Store().layout, Reference.parse(target), access or access_to(False, None, None), progress=progress
+        )
 
 
 def _stored(target: str) -> bool:

@@ -21,6 +21,7 @@ from gatesmith.firmware import Firmware
 from gatesmith.serve.deployment import Answer, Tensors
 from gatesmith.serve.loading import Loader
 from gatesmith.serve.model import Model, State
+from gatesmith.serve.observing import observer_of
 from gatesmith.serve.placement import Placement
 from gatesmith.serve.pool import Pool, Slot, SlotState
 from gatesmith.serve.repository import Builder, FixedSource, Source
@@ -83,6 +84,7 @@ class DataPlane:
         self.extensions: list[str] = []
         self.on_load_failure: Callable[[BaseException], None] | None = None
         self.draining = False
+        self._observer = observer_of(settings)
         self._pinned = set(pinned)
         self._preload = list(dict.fromkeys([*preload, *pinned]))
         self.pool = Pool(settings, on_free=self._on_free, on_lost=self._on_lost, on_served=self._on_served)
@@ -183,6 +185,8 @@ class DataPlane:
         arrays = {tensor.name: array_of(_input(model, tensor.name), tensor) for tensor in inputs}
         if len(arrays) != len(inputs):
             raise TensorMismatch(f"an input is given twice: {sorted(tensor.name for tensor in inputs)}")
+        if self._observer is not None:
+            return await self._observer.run(self._run, model, arrays, wanted, priority, timeout_us)
         return await self._run(model, arrays, wanted, priority, timeout_us)
 
     async def infer_samples(
@@ -195,6 +199,8 @@ class DataPlane:
         ModelNotReady, TensorMismatch, Overloaded, DeadlineExceeded, DeviceError
         """
         arrays = {name: samples_of(_input(model, name), values) for name, values in samples.items()}
+        if self._observer is not None:
+            return await self._observer.run(self._run, model, arrays, (), priority, timeout_us)
         return await self._run(model, arrays, (), priority, timeout_us)
 
     def index(self, ready_only: bool = False) -> list[dict[str, str]]:
@@ -275,6 +281,8 @@ class DataPlane:
         await self.loader.close(grace_s)
         self.placement.close()
         await self.pool.close(grace_s)
+        if self._observer is not None:
+            await asyncio.to_thread(self._observer.end)
 
     async def _run(
         self, model: Model, arrays: Tensors, wanted: Sequence[str], priority: int, timeout_us: int

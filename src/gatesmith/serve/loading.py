@@ -297,7 +297,7 @@ class Loader:
             slot.state = SlotState.RESERVED
             return slot
         if not any(fits(slot) for slot in self._pool.slots) and self._builder is None:
-            devices = {slot.id: slot.board or "any" for slot in self._pool.slots}
+            devices = {slot.id: slot.board or self._board or "any board" for slot in self._pool.slots}
             raise ArtifactNotFound(
                 f"{offer.reference} has no firmware for any of the devices {devices}: it holds firmware for "
                 f"{', '.join(offer.boards) or 'no board'}",
@@ -308,7 +308,7 @@ class Loader:
     async def _read(self, name: str, offer: Offer, slot: Slot) -> Model:
         """The version of a model for a device."""
         board = self._board_for(slot, offer)
-        if offer.boards and (not slot.board or offer.fits(slot.board)):
+        if offer.boards and (board in offer.boards or offer.fits(board)):
             firmware = await asyncio.to_thread(offer.read, board)
         elif self._builder is not None:  # the seam: nothing to read, and somebody who can make it
             firmware = await self._build(name, offer, board)
@@ -424,17 +424,14 @@ class Loader:
             return slot is self.bound[name]
         if slot.is_fallback or slot in self.bound.values():
             return False
-        return not slot.board or offer.fits(slot.board) or self._builder is not None
+        wanted = slot.board or self._board
+        return not wanted or offer.fits(wanted) or self._builder is not None
 
     def _fits_firmware(self, slot: Slot, firmware: Firmware) -> bool:
         return slot not in self.bound.values() and slot.board in {"", firmware.board}
 
     def _board_for(self, slot: Slot, offer: Offer) -> str:
-        if slot.board:
-            return slot.board
-        if self._board and (offer.fits(self._board) or self._builder is not None):
-            return self._board
-        return offer.boards[0] if offer.boards else ""
+        return slot.board or self._board or (offer.boards[0] if offer.boards else "")
 
     def _prune(self, name: str) -> None:
         """Forget versions that are gone, but for the last few."""
