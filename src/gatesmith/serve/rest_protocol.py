@@ -67,7 +67,7 @@ class RestProtocol(asyncio.Protocol):
         self._task: asyncio.Task[None] | None = None
         self._last = False  # the reply under way is this line's last one
         self._deaf = False  # nothing that still comes is looked at
-        self._paused = self._reading = self._lingers = False
+        self._paused = self._choked = self._reading = self._lingers = False
         self._deadline = _NEVER
         self._timer: asyncio.TimerHandle | None = None
         self._match: Match | None = None
@@ -107,16 +107,15 @@ class RestProtocol(asyncio.Protocol):
                 self._fail(HttpError(400, "this is no HTTP request"))
 
     def pause_writing(self) -> None:
-        """The client does not read its answers: neither do we read its requests; it has as long as for a body."""
-        if self._transport is not None:
-            self._transport.pause_reading()
-            self._expect(self._settings.body_timeout_s)
+        """The client does not read its answers: its requests wait, and it has as long as for a body."""
+        self._choked = True
+        self._expect(self._settings.body_timeout_s)
+        self._pause()
 
     def resume_writing(self) -> None:
         """The client reads again."""
-        if self._transport is not None:
-            self._transport.resume_reading()
-            self._wait()
+        self._choked = False
+        self._go_on()
 
     def shutdown(self) -> None:
         """The server ends: what is under way is answered, then the line is closed."""
@@ -204,13 +203,12 @@ class RestProtocol(asyncio.Protocol):
         self._turns.append(turn)
         if self._task is None:
             self._go_on()
-        elif len(self._turns) >= _MOST_QUEUED and self._transport is not None:
-            self._paused = True
-            self._transport.pause_reading()
+        elif len(self._turns) >= _MOST_QUEUED:
+            self._pause()
 
     def _go_on(self) -> None:
         """Start what waits, one request at a time."""
-        while self._turns and self._task is None and self._transport is not None:
+        while self._turns and self._task is None and self._transport is not None and not self._choked:
             turn = self._turns.popleft()
             if turn.failure is not None or turn.match is None:
                 self._send(error_reply(turn.failure or HttpError(400, "this is no HTTP request")), turn)
@@ -218,10 +216,15 @@ class RestProtocol(asyncio.Protocol):
                 task = self._task = self._loop.create_task(self._answer(turn, turn.match))
                 self._state.tasks.add(task)
                 task.add_done_callback(self._state.tasks.discard)
-        if self._paused and not self._turns and self._transport is not None:
+        if self._paused and not self._turns and not self._choked and self._transport is not None:
             self._paused = False
             self._transport.resume_reading()
         self._wait()
+
+    def _pause(self) -> None:
+        if not self._paused and self._transport is not None:
+            self._paused = True
+            self._transport.pause_reading()
 
     async def _answer(self, turn: _Turn, match: Match) -> None:
         try:
@@ -311,7 +314,7 @@ class RestProtocol(asyncio.Protocol):
             self._tick()
         elif self._task is not None:
             self._deadline = _NEVER
-        elif not self._reading:
+        elif not self._reading and not self._choked:
             self._expect(self._idle_s)
 
     def _expect(self, seconds: float) -> None:
