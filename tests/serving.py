@@ -15,7 +15,7 @@ from gatesmith.firmware import Firmware
 from gatesmith.serve.server import Server
 from gatesmith.serve.settings import Settings
 
-__all__ = ["served", "until"]
+__all__ = ["running", "served", "until"]
 
 
 @contextlib.contextmanager
@@ -23,7 +23,14 @@ def served(
     models: Mapping[str, tuple[Firmware, Device]], *, wait_ready: bool = True, **settings: Any
 ) -> Iterator[Server]:
     """A server on a free port; on leaving it has ended, gracefully."""
-    server = Server(models, Settings(http_port=0, **settings))
+    made = Server(models, Settings(**{"http_port": 0, "grpc_port": 0, **settings}))
+    with running(made, wait_ready=wait_ready) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def running(server: Server, *, wait_ready: bool = True) -> Iterator[Server]:
+    """The same for a server that was made already."""
     failures: list[BaseException] = []
 
     def run() -> None:

@@ -88,6 +88,11 @@ class Slot:
             self.worker, self._seen = None, LinkStatistics()
         return worker
 
+    def forget_frames(self) -> None:
+        """What came so far says nothing of how the link is now."""
+        if self.worker is not None:
+            self._seen = self.worker.device.link.copy()
+
     def bad_share(self) -> float:
         """Share of frames that came damaged since this was asked last, once there were enough of them."""
         if self.worker is None:
@@ -156,6 +161,7 @@ class Pool:
 
     def serve(self, slot: Slot, model: Model) -> None:
         """Let a programmed device take a model's requests."""
+        slot.forget_frames()
         worker_of(slot).attach(model.queue())
         slot.model, slot.state, slot.reason = model, SlotState.SERVING, ""
         model.add_device(slot.id)
