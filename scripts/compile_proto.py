@@ -11,27 +11,30 @@ import sys
 import tempfile
 from pathlib import Path
 
-FOLDER = Path(__file__).parents[1] / "src" / "gatesmith" / "oip"
-SOURCES, COMPILED = FOLDER / "protos", FOLDER / "protos.binpb"
+PACKAGE = Path(__file__).parents[1] / "src" / "gatesmith"
+FOLDERS = (PACKAGE / "oip", PACKAGE / "kube")
 
 
-def compiled() -> bytes:
-    """A serialized FileDescriptorSet of all sources."""
-    names = sorted(path.name for path in SOURCES.glob("*.proto"))
+def compiled(sources: Path) -> bytes:
+    """A serialized FileDescriptorSet of all sources in a folder."""
+    names = sorted(path.name for path in sources.glob("*.proto"))
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "out"
         command = [sys.executable, "-m", "grpc_tools.protoc", "-I.", f"--descriptor_set_out={target}", *names]
-        subprocess.run(command, check=True, cwd=SOURCES, timeout=120)
+        subprocess.run(command, check=True, cwd=sources, timeout=120)
         return target.read_bytes()
 
 
 def main() -> int:
     """Write or compare."""
-    fresh = compiled()
-    if "--check" in sys.argv[1:]:
-        return int(not COMPILED.is_file() or COMPILED.read_bytes() != fresh)
-    COMPILED.write_bytes(fresh)
-    return 0
+    stale = False
+    for folder in FOLDERS:
+        fresh, place = compiled(folder / "protos"), folder / "protos.binpb"
+        if not place.is_file() or place.read_bytes() != fresh:
+            stale = True
+            if "--check" not in sys.argv[1:]:
+                place.write_bytes(fresh)
+    return int(stale and "--check" in sys.argv[1:])
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from gatesmith.cli import (
     doctor,
     infer,
     inspect,
+    kube,
     list_,
     pack,
     program,
@@ -67,6 +68,7 @@ VERBS: dict[str, Callable[..., None]] = {
 for verb, function in VERBS.items():
     app.command(verb)(function)
 app.add_typer(builds.builds, name="builds")
+app.add_typer(kube.kube, name="kube")
 
 # Typer carries its own click since 0.26 and exports few of its exceptions; this is the one above the exported one.
 _WrongUsage: Any = typer.BadParameter.mro()[1]
