@@ -22,11 +22,12 @@ from gatesmith.artifact import media_types
 from gatesmith.artifact.archive import MAX_FILES, pack_files
 from gatesmith.artifact.connection import Access
 from gatesmith.artifact.manifest import BITSTREAM_FILE, BOARD, CONFIG_FILE, folder_of, unpack_firmware
+from gatesmith.artifact.policy import Mode, load_policy
 from gatesmith.artifact.reference import TAG, Reference
 from gatesmith.artifact.remote import list_tags, pull_artifact
 from gatesmith.artifact.selection import choose
 from gatesmith.artifact.store import Store
-from gatesmith.errors import ArtifactError, ArtifactNotFound, ManifestInvalid, ModelNotFound
+from gatesmith.errors import ArtifactError, ArtifactNotFound, ManifestInvalid, ModelNotFound, SignatureInvalid
 from gatesmith.firmware import Firmware
 
 __all__ = [
@@ -256,6 +257,7 @@ class FolderSource:
         root = self._roots.get(name)
         if root is None:
             raise _unknown(name, self.names())
+        _check_policy(name, root)
         boards = tuple(sorted(path.parent.name for path in root.glob(f"*/{CONFIG_FILE}")))
         offer = Offer(
             name=name,
@@ -367,6 +369,20 @@ def _offer(store: Store, reference: Reference) -> Offer:
         read=lambda board: store.load(text, board=board or None),
         fits=fits,
     )
+
+
+def _check_policy(name: str, root: Path) -> None:
+    """Plain files carry no signature: where one is required they are not loaded."""
+    try:
+        rule = load_policy().rule(Reference.parse(name))
+    except ManifestInvalid:  # a folder's name need not be one for an artifact
+        rule = load_policy().otherwise
+    if rule.mode is Mode.REQUIRE:
+        raise SignatureInvalid(
+            f"firmware in {str(root)!r} lies in plain files, which carry no signature, and the policy requires one for "
+            f"{name}; serve it by reference, or check it where it is fetched and set mode off for it",
+            path=str(root),
+        )
 
 
 def _stored(store: Store, reference: Reference) -> bool:
