@@ -28,4 +28,4 @@ class Instant(ArithmeticDevice):
 
 
 if __name__ == "__main__":
-    serve_models({"m": (tiny_firmware(contract=CONTRACT), Instant())}, Settings(http_port=int(sys.argv[1])))
+    serve_models({"m": (tiny_firmware(contract=CONTRACT, vectors=(b"", b"")), Instant())}, Settings(http_port=int(sys.argv[1])))

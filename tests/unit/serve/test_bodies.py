@@ -82,7 +82,7 @@ def test_lengths_that_are_none(length: str) -> None:
 
 def test_the_event_loop_goes_on_while_a_large_body_is_read() -> None:
     numbers = ",".join(["0.123456789"] * 1_200_000)
-    body = ('{"inputs":[{"data":[%s]}]}' % numbers).encode()
+    body = b'{"inputs":[{"data":[%b]}]}' % numbers.encode()
 
     async def main() -> tuple[float, float]:
         loop, longest, done = asyncio.get_running_loop(), 0.0, False
