@@ -162,7 +162,9 @@ def _is_plain(datatype: Datatype, flat: list[Any]) -> bool:
 
 
 def _finite(spec: TensorSpec, array: NDArray[Any]) -> NDArray[Any]:
-    if spec.datatype in _FLOATS and not np.isfinite(array).all():
+    if spec.datatype not in _FLOATS or (0 < array.size <= _SMALL and math.isfinite(sum(array.ravel().tolist()))):
+        return array  # a third of the time of the general way
+    if not np.isfinite(array).all():
         raise _mismatch(spec, f"holds a value that is not finite in {spec.datatype.value}")
     return array
 
