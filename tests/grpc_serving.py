@@ -42,7 +42,7 @@ def grpc_served(models: Mapping[str, tuple[Firmware, Device]], *, load: bool = T
     thread.start()
 
     async def start() -> Door:
-        chosen = Settings(**{"grpc_port": 0, **settings})
+        chosen = Settings(**{"grpc_port": 0, "grace_s": 5, **settings})
         plane = DataPlane(models, chosen)
         if load:
             await plane.load()
@@ -55,8 +55,10 @@ def grpc_served(models: Mapping[str, tuple[Firmware, Device]], *, load: bool = T
 
     try:
         running: Door = asyncio.run_coroutine_threadsafe(start(), loop).result(30)
-        yield running
-        asyncio.run_coroutine_threadsafe(stop(running), loop).result(30)
+        try:
+            yield running
+        finally:
+            asyncio.run_coroutine_threadsafe(stop(running), loop).result(30)
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join(30)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from firmwares import ArithmeticDevice, expected_payload, tiny_firmware
 from grpc_serving import Door, grpc_served
+from http2_peer import Peer, framed, grpc_head
 from registries import make_certificates
 
 from gatesmith.oip.schema import Message, message
@@ -148,42 +149,13 @@ def test_deadlines_and_cancelling(door: Door, device: ArithmeticDevice, channel:
 
 def test_the_server_itself_keeps_deadlines(door: Door, device: ArithmeticDevice) -> None:
     """Seen with a client that does not end its call by itself."""
-    import socket
-
-    import h2.config
-    import h2.connection
-    import h2.events
-
     device.hold.clear()
     try:
-        with socket.create_connection(("127.0.0.1", door.port), 10) as line:
-            peer = h2.connection.H2Connection(h2.config.H2Configuration())
-            peer.initiate_connection()
-            path = f"{SERVICE}ModelInfer"
-            peer.send_headers(
-                1,
-                [
-                    (":method", "POST"),
-                    (":scheme", "http"),
-                    (":path", path),
-                    (":authority", "x"),
-                    ("content-type", "application/grpc"),
-                    ("te", "trailers"),
-                    ("grpc-timeout", "200m"),
-                ],
-            )
-            body = request().SerializeToString()
-            peer.send_data(1, b"\0" + len(body).to_bytes(4) + body, end_stream=True)
-            line.sendall(peer.data_to_send())
-            found: dict[bytes, bytes] = {}
-            while not found:
-                for event in peer.receive_data(line.recv(65_536)):
-                    if isinstance(event, (h2.events.ResponseReceived, h2.events.TrailersReceived)):
-                        found |= {k: v for k, v in event.headers if k.startswith((b"grpc-", b"grpc-"))}
-                line.sendall(peer.data_to_send())
+        with Peer(door.port) as peer:
+            stream = peer.call(grpc_head("ModelInfer", grpc_timeout="200m"), framed(request().SerializeToString()))
+            assert peer.status(stream)[0] == 4
     finally:
         device.hold.set()
-    assert found[b"grpc-status"] == b"4"
 
 
 def test_overload_and_retry_information(device: ArithmeticDevice) -> None:
@@ -206,25 +178,28 @@ def test_overload_and_retry_information(device: ArithmeticDevice) -> None:
 
 
 def test_not_ready_is_unavailable() -> None:
-    with grpc_served({"iris": (IRIS, ArithmeticDevice())}, load=False) as door:
-        with grpc.insecure_channel(door.address) as channel:
-            with pytest.raises(grpc.RpcError) as caught:
-                method(channel, "ModelInfer")(request(), timeout=30)
-            assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
-            assert "retry-after-ms" in dict(caught.value.trailing_metadata())
-            assert not method(channel, "ModelReady")(message("ModelReadyRequest")(name="iris"), timeout=30).ready
-            assert not method(channel, "ServerReady")(message("ServerReadyRequest")(), timeout=30).ready
-            assert method(channel, "ServerLive")(message("ServerLiveRequest")(), timeout=30).live
-
-
-def test_a_device_that_fails_in_an_unexpected_way_is_internal() -> None:
-    broken = ArithmeticDevice()
-    with grpc_served({"iris": (IRIS, broken)}) as door, grpc.insecure_channel(door.address) as channel:
-        broken.failure = ZeroDivisionError("secret words")
+    unloaded = grpc_served({"iris": (IRIS, ArithmeticDevice())}, load=False)
+    with unloaded as door, grpc.insecure_channel(door.address) as channel:
         with pytest.raises(grpc.RpcError) as caught:
             method(channel, "ModelInfer")(request(), timeout=30)
-        assert caught.value.code() is grpc.StatusCode.INTERNAL
-        assert "secret" not in caught.value.details()
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert "retry-after-ms" in dict(caught.value.trailing_metadata())
+        assert not method(channel, "ModelReady")(message("ModelReadyRequest")(name="iris"), timeout=30).ready
+        assert not method(channel, "ServerReady")(message("ServerReadyRequest")(), timeout=30).ready
+        assert method(channel, "ServerLive")(message("ServerLiveRequest")(), timeout=30).live
+
+
+def test_a_bug_is_internal_and_tells_nothing_of_its_inside(
+    door: Door, channel: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def buggy(*_arguments: Any, **_more: Any) -> None:
+        raise ZeroDivisionError("secret words")
+
+    monkeypatch.setattr(door.plane, "infer", buggy)
+    with pytest.raises(grpc.RpcError) as caught:
+        method(channel, "ModelInfer")(request(), timeout=30)
+    assert caught.value.code() is grpc.StatusCode.INTERNAL
+    assert caught.value.details() == "the server failed: ZeroDivisionError; see its log"
 
 
 def test_tls(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ class Connection(asyncio.Protocol):
         self.streams: dict[int, Stream] = {}
         self._last_id = 0
         self._left = b""
-        self._greeted = self._settled = self._paused = self._leaving = self._left_alone = False
+        self._greeted = self._settled = self._leaving = self._left_alone = False
         self._open = False
         self._block: tuple[int, int, list[bytes]] | None = None  # a header block that goes on: stream, flags, parts
         self._received_bytes = 0
@@ -95,13 +95,13 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """Who does not read its answers may not ask for more of them."""
-        self._paused, self._outbox.moved_at = True, self._loop.time()
+        self._outbox.pause()
         if self._transport:
             self._transport.pause_reading()
 
     def resume_writing(self) -> None:
         """It reads again."""
-        self._paused = False
+        self._outbox.resume()
         if self._transport:
             self._transport.resume_reading()
 
@@ -134,7 +134,7 @@ class Connection(asyncio.Protocol):
 
     def sweep(self, now: float) -> None:
         """End what takes too long."""
-        stalled = not self._settled or not self._open or self._paused or self._outbox.blocked
+        stalled = not self._settled or not self._open or self._outbox.paused or self._outbox.blocked
         if stalled and now - self._outbox.moved_at > self._limits.stall_s:
             self.abort()
             return

@@ -25,6 +25,7 @@ from gatesmith.serve.deployment import Answer
 from gatesmith.serve.grpc.calls import Call, Conversation
 from gatesmith.serve.grpc.messages import RpcError, parsed
 from gatesmith.serve.raw import raw_of
+from gatesmith.serve.rest_outputs import class_texts
 from gatesmith.serve.shm import Regions
 from gatesmith.serve.tensors import InputTensor
 from gatesmith.tensor import Datatype
@@ -226,5 +227,5 @@ def _set_parameter(parameters: Any, name: str, value: object) -> None:
 
 
 def _classified(model: Model, name: str, array: NDArray[Any], classes: int) -> NDArray[Any]:
-    del array, classes
-    raise TensorMismatch(f"output {name!r} of model {model.name} cannot be given as classes")
+    port = next(port for port in model.firmware.contract.outputs if port.spec.name == name)
+    return class_texts(port, array, classes)

@@ -79,6 +79,7 @@ class Outbox:
         self._window = 65_535
         self.blocked: dict[int, Stream] = {}
         self.moved_at = self._loop.time()
+        self.paused = False
         self._out: list[bytes] = []
         self._flushing = False
 
@@ -100,7 +101,7 @@ class Outbox:
         """See :meth:`Stream.send`."""
         parts = [frames.headers(stream.id, head, end=False)] if head else []
         size = len(body)
-        if size > FRAME_BYTES or size > self._window or size > stream.window or stream.pending:
+        if size > FRAME_BYTES or size > self._window or size > stream.window or stream.pending or self.paused:
             if parts:
                 self.write(parts[0])
             stream.pending += body
@@ -140,10 +141,7 @@ class Outbox:
             self._window += size
             if self._window > MOST_WINDOW:
                 raise ProtocolError(ErrorCode.FLOW_CONTROL_ERROR, f"the window became {self._window} bytes")
-            for other in list(self.blocked.values()):
-                if self._window <= 0:
-                    break
-                self._pump(other)
+            self._pump_all()
             return
         stream.window += size
         if stream.window > MOST_WINDOW:
@@ -151,16 +149,31 @@ class Outbox:
         elif stream.id in self.blocked:
             self._pump(stream)
 
+    def pause(self) -> None:
+        """The line takes no more; what is sent now waits with its stream."""
+        self.paused, self.moved_at = True, self._loop.time()
+
+    def resume(self) -> None:
+        """The line takes more."""
+        self.paused, self.moved_at = False, self._loop.time()
+        self._pump_all()
+
+    def _pump_all(self) -> None:
+        for stream in list(self.blocked.values()):
+            if self._window <= 0 or self.paused:
+                break
+            self._pump(stream)
+
     def _pump(self, stream: Stream) -> None:
-        """Send as much of what a stream holds back as its client takes."""
+        """Send as much of what a stream holds back as its client and the line take."""
         pending = stream.pending
-        while pending and (size := min(len(pending), FRAME_BYTES, self._window, stream.window)) > 0:
+        while pending and not self.paused and (size := min(len(pending), FRAME_BYTES, self._window, stream.window)) > 0:
             self.write(frames.data(stream.id, bytes(pending[:size])))
             del pending[:size]
             self._window -= size
             stream.window -= size
             self.moved_at = self._loop.time()
-        if pending:
+        if pending or (self.paused and stream.last_block is not None):
             if not self.blocked:
                 self.moved_at = self._loop.time()
             self.blocked[stream.id] = stream
