@@ -14,7 +14,7 @@ from gatesmith.errors import DeadlineExceeded, GatesmithError
 
 __all__ = ["BUCKETS", "Counts"]
 
-BUCKETS = 32
+BUCKETS = 48
 """Bucket ``i`` holds what is below ``2**i``, and at least half of that: microseconds, or samples."""
 
 
@@ -22,7 +22,6 @@ class Counts:
     """Counters of one model version; they outlive its devices."""
 
     __slots__ = (
-        "batch_sizes",
         "batches",
         "cancelled",
         "evictions",
@@ -32,7 +31,7 @@ class Counts:
         "fallback",
         "infer_ns",
         "input_ns",
-        "last_ms",
+        "last_ns",
         "loads",
         "output_ns",
         "overloaded",
@@ -50,28 +49,25 @@ class Counts:
         self.successes = self.success_ns = self.failures = self.failure_ns = 0
         self.overloaded = self.expired = self.cancelled = self.retried = self.fallback = 0
         self.queue_ns = self.input_ns = self.infer_ns = self.output_ns = 0
-        self.samples = self.batches = self.loads = self.evictions = self.last_ms = 0
-        self.queue_us, self.request_us, self.batch_sizes = [0] * BUCKETS, [0] * BUCKETS, [0] * BUCKETS
+        self.samples = self.batches = self.loads = self.evictions = self.last_ns = 0
+        self.queue_us, self.request_us = [0] * BUCKETS, [0] * BUCKETS
         self.per_batch: dict[int, list[int]] = {}
 
-    def answered(self, since_ns: int, begin_ns: int) -> None:
-        """A request that was queued and begun at these times has its answer now."""
-        queue_ns, request_ns = begin_ns - since_ns, perf_counter_ns() - since_ns
+    def answered(self, queue_ns: int, request_ns: int) -> None:
+        """A request has its answer; it was in the queue for the first time, and here for the second."""
         self.successes += 1
         self.success_ns += request_ns
         self.queue_ns += queue_ns
-        self.queue_us[min((queue_ns // 1000).bit_length(), BUCKETS - 1)] += 1
-        self.request_us[min((request_ns // 1000).bit_length(), BUCKETS - 1)] += 1
+        self.queue_us[(queue_ns // 1000).bit_length()] += 1
+        self.request_us[(request_ns // 1000).bit_length()] += 1
 
     def executed(self, samples: int, input_ns: int, infer_ns: int, output_ns: int) -> None:
         """A device ran a batch."""
         self.samples += samples
         self.batches += 1
-        self.last_ms = time_ns() // 1_000_000
         self.input_ns += input_ns
         self.infer_ns += infer_ns
         self.output_ns += output_ns
-        self.batch_sizes[samples.bit_length()] += 1
         entry = self.per_batch.get(samples)
         if entry is None:
             entry = self.per_batch[samples] = [0, 0, 0, 0]
@@ -79,6 +75,14 @@ class Counts:
         entry[1] += input_ns
         entry[2] += infer_ns
         entry[3] += output_ns
+
+    @property
+    def batch_sizes(self) -> list[int]:
+        """How many batches there were, in buckets of their samples."""
+        buckets = [0] * BUCKETS
+        for samples, entry in self.per_batch.items():
+            buckets[samples.bit_length()] += entry[0]
+        return buckets
 
     def failed(self, since_ns: int, error: GatesmithError) -> None:
         """A request was answered with an error."""
@@ -91,7 +95,7 @@ class Counts:
         """The counters in the form of the protocol's extension, without name and version."""
         done = self.successes
         return {
-            "last_inference": self.last_ms,
+            "last_inference": _wall_ms(self.last_ns),
             "inference_count": self.samples,
             "execution_count": self.batches,
             "inference_stats": {
@@ -114,6 +118,11 @@ class Counts:
                 for size, (count, input_ns, infer_ns, output_ns) in sorted(self.per_batch.items())
             ],
         }
+
+
+def _wall_ms(last_ns: int) -> int:
+    """Milliseconds since the epoch, of a time on the clock that counts from the start."""
+    return (time_ns() - perf_counter_ns() + last_ns) // 1_000_000 if last_ns else 0
 
 
 def _duration(count: int, ns: int) -> dict[str, int]:

@@ -97,7 +97,6 @@ class Deployment:
         self._lanes: tuple[deque[Call], ...] = tuple(deque() for _ in range(PRIORITIES))
         self._idle: deque[Taker] = deque()
         self.waiting = 0
-        self.last_used = self._loop.time()
         self._empty = asyncio.Event()
 
     # The event loop's side.
@@ -143,20 +142,20 @@ class Deployment:
 
     def deliver(self, calls: Sequence[Call], done: Done, parameters: Mapping[str, str | int | bool]) -> None:
         """Answer calls that a device ran together."""
-        outputs, start = done.outputs, 0
+        outputs, begin_ns, now_ns, counts, start = done.outputs, done.begin_ns, perf_counter_ns(), self.counts, 0
         single = len(calls) == 1
         for call in calls:
             stop = start + call.samples
             if not call.future.done():  # else its client went away
                 part = outputs if single else {name: values[start:stop] for name, values in outputs.items()}
                 call.future.set_result(Answer(part, parameters))
-                self.counts.answered(call.since_ns, done.begin_ns)
+                counts.answered(begin_ns - call.since_ns, now_ns - call.since_ns)
             self._release(call)
             start = stop
-        self.counts.executed(start, done.input_ns, done.infer_ns, done.output_ns)
+        counts.executed(start, done.input_ns, done.infer_ns, done.output_ns)
+        counts.last_ns = now_ns
         if parameters:
-            self.counts.fallback += len(calls)
-        self.last_used = self._loop.time()
+            counts.fallback += len(calls)
 
     def refuse(self, calls: Iterable[Call], error: GatesmithError) -> None:
         """Answer calls with an error."""

@@ -79,6 +79,8 @@ class DeviceWorker:
         self._tasks: deque[_Task] = deque()
         self._wakes: SimpleQueue[None] = SimpleQueue()
         self._current: Failure | None = None
+        self._result: tuple[Failure, Done] | None = None
+        self._dropped: list[Call] | None = None
         self._task: _Task | None = None
         self._abandoned = self._ended = False
         # A daemon, so that a device that hangs cannot keep the process from ending.
@@ -130,7 +132,11 @@ class DeviceWorker:
                 _settle(task.future, None, error)
         self._tasks.clear()
         self.wake()
-        return self._current and self._current._replace(error=error)
+        current = self._current
+        if current is None:
+            return None
+        self._dropped = current.calls
+        return current._replace(error=error)
 
     def _put(self, work: Callable[[], Any], limit_s: float) -> asyncio.Future[Any]:
         task = _Task(work, self._loop.create_future(), limit_s)
@@ -148,9 +154,11 @@ class DeviceWorker:
     def _run(self) -> None:
         while True:
             while self._tasks:
+                self._flush()
                 self._run_task(self._tasks.popleft())
             deployment = self.deployment
             if deployment is None:
+                self._flush()
                 if self._ended and not self._tasks:
                     break
                 self._wakes.get()
@@ -159,6 +167,7 @@ class DeviceWorker:
             if over:
                 self._tell(deployment.forget, over)
             if calls:
+                self._flush()
                 self._run_calls(deployment, calls)
             elif not over:
                 self._idle(deployment, wait_s)
@@ -167,13 +176,22 @@ class DeviceWorker:
                 self.device.close()
 
     def _idle(self, deployment: Deployment, wait_s: float) -> None:
+        """Say so first and hand results over then: between that and sleep, the loop waits for the interpreter."""
         resting = deployment.rest(self)
+        self._flush()
         if wait_s:
             with contextlib.suppress(Empty):
                 self._wakes.get(timeout=wait_s)
         elif resting:
             self._wakes.get()
         deployment.rise(self)
+
+    def _flush(self) -> None:
+        """Hand over what the device answered last."""
+        result = self._result
+        if result is not None:
+            self._result = None
+            self._tell(self._deliver, *result)
 
     def _run_task(self, task: _Task) -> None:
         result, error = None, None
@@ -198,15 +216,18 @@ class DeviceWorker:
             self.deployment = None
             self._tell(self._failed, current._replace(error=error))
         else:
-            self._tell(self._deliver, current, done)
+            self._result = current, done
         self.overdue_at = math.inf
         self._current = None
 
     def _compute(self, deployment: Deployment, calls: list[Call]) -> Done:
         contract = deployment.contract
         begin_ns = perf_counter_ns()
-        samples = sum(call.samples for call in calls)
-        payload = contract.encode(joined([call.tensors for call in calls]))
+        if len(calls) == 1:
+            tensors, samples = calls[0].tensors, calls[0].samples
+        else:
+            tensors, samples = joined([call.tensors for call in calls]), sum([call.samples for call in calls])
+        payload = contract.encode(tensors)
         encoded_ns = perf_counter_ns()
         answer = self.device.infer(payload)
         answered_ns = perf_counter_ns()
@@ -228,12 +249,12 @@ class DeviceWorker:
     # From here on: the event loop.
 
     def _deliver(self, current: Failure, done: Done) -> None:
-        if not self._abandoned:
+        if current.calls is not self._dropped:
             self.device_ns += done.infer_ns
             current.deployment.deliver(current.calls, done, self.parameters)
 
     def _refused(self, current: Failure, error: InferenceError) -> None:
-        if self._abandoned:
+        if current.calls is self._dropped:
             return
         if len(current.calls) > 1:  # one of them is wrong; the others must not suffer
             current.deployment.put_back(current.calls, alone=True)
@@ -241,7 +262,7 @@ class DeviceWorker:
             current.deployment.refuse(current.calls, error)
 
     def _failed(self, failure: Failure) -> None:
-        if not self._abandoned:
+        if failure.calls is not self._dropped:
             self._on_failure(failure)
 
 

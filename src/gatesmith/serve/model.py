@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from enum import StrEnum
+from time import perf_counter_ns
 from typing import Any
 
 from gatesmith.artifact.manifest import firmware_digest
@@ -61,7 +62,7 @@ class Model:
         self.inputs = {port.spec.name: port.spec for port in firmware.contract.inputs} if firmware else {}
         self.outputs = {port.spec.name: port.spec for port in firmware.contract.outputs} if firmware else {}
         self.state, self.reason = State.UNAVAILABLE, "it was not loaded yet"
-        self.ready, self.ready_since = False, 0.0
+        self.ready, self.ready_since, self._ready_ns = False, 0.0, 0
         self.devices: list[str] = []
         self.progress: dict[str, Any] = {}
         self.counts = Counts()
@@ -109,9 +110,9 @@ class Model:
         return self._deployment.waiting if self._deployment else 0
 
     @property
-    def last_used(self) -> float:
-        """When a device answered a request of it, on the event loop's clock."""
-        return self._deployment.last_used if self._deployment else 0.0
+    def last_used(self) -> int:
+        """When a device answered a request of it or it was made ready, in nanoseconds on the performance counter."""
+        return max(self.counts.last_ns, self._ready_ns)
 
     def check_ready(self) -> Deployment:
         """The queue of a model that can answer.
@@ -135,7 +136,7 @@ class Model:
         if self.state is State.UNLOADING:
             return
         if not self.ready:
-            self.ready_since = asyncio.get_running_loop().time()
+            self.ready_since, self._ready_ns = asyncio.get_running_loop().time(), perf_counter_ns()
         self.ready, self.state, self.reason, self.failure = True, State.READY, "", None
         self._recovered()
 
