@@ -27,7 +27,7 @@ from platformdirs import user_data_path
 from gatesmith.errors import ToolNotFound
 
 __all__ = ["Tool", "ToolStatus", "cache_path", "credential_files", "find_tool", "home_path"]
-__all__ += ["proxy_for", "tool_environment", "tool_status"]
+__all__ += ["credential_text", "proxy_for", "tool_environment", "tool_status"]
 
 _WORKER = Path(__file__).parent / "toolchain" / "worker.py"
 _BUILD_HINT = "pip install 'gatesmith[build]'"
@@ -57,6 +57,12 @@ def credential_files() -> tuple[Path, ...]:
     if runtime := os.environ.get("XDG_RUNTIME_DIR"):
         files.append(Path(runtime) / "containers" / "auth.json")
     return (*files, Path.home() / ".config" / "containers" / "auth.json")
+
+
+def credential_text() -> str:
+    """What the environment itself holds in place of a file of passwords for registries; a secret gets there easily."""
+    # Ref: GitLab CI "Access an image from a private container registry": DOCKER_AUTH_CONFIG holds a config.json
+    return os.environ.get("DOCKER_AUTH_CONFIG", "")
 
 
 def proxy_for(scheme: str, host: str) -> str:

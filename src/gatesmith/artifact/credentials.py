@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from gatesmith.errors import AuthenticationFailed
-from gatesmith.tools import credential_files
+from gatesmith.tools import credential_files, credential_text
 
 __all__ = ["Credential", "find_credential"]
 
@@ -60,6 +60,11 @@ def find_credential(registry: str, repository: str = "", *, files: Sequence[Path
     AuthenticationFailed
         When a file or a helper program cannot be used.
     """
+    if files is None and (text := credential_text()):
+        place = Path("DOCKER_AUTH_CONFIG")
+        found = _from_config(_parsed(text.encode(), place), registry, repository, place)
+        if found:
+            return found
     for path in credential_files() if files is None else files:
         found = _from_config(_read(path), registry, repository, path)
         if found:
@@ -70,10 +75,17 @@ def find_credential(registry: str, repository: str = "", *, files: Sequence[Path
 def _read(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
-            data = json.loads(file.read(_LARGEST_BYTES))
+            return _parsed(file.read(_LARGEST_BYTES), path)
     except (FileNotFoundError, NotADirectoryError):
         return {}
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise AuthenticationFailed(f"{path} cannot be read: {type(error).__name__}", path=str(path)) from error
+
+
+def _parsed(content: bytes, path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(content)
+    except (ValueError, RecursionError) as error:
         raise AuthenticationFailed(f"{path} cannot be read: {type(error).__name__}", path=str(path)) from error
     if not isinstance(data, dict):
         raise AuthenticationFailed(f"{path} is not a JSON object", path=str(path))

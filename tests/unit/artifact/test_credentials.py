@@ -133,3 +133,14 @@ def test_a_damaged_file_is_told_without_its_content(tmp_path: Path) -> None:
 def test_nothing_is_shown() -> None:
     shown = repr(Credential(user="alice", password="wonder", identity_token="land"))
     assert not any(word in shown for word in ("alice", "wonder", "land"))
+
+
+def test_the_environment_itself_may_hold_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("REGISTRY_AUTH_FILE", str(config(tmp_path / "f.json", auths={"r.example": auth("file", "f")})))
+    monkeypatch.setenv("DOCKER_AUTH_CONFIG", json.dumps({"auths": {"r.example": auth("environment", "e")}}))
+    assert find_credential("r.example") == Credential(user="environment", password="e")
+    monkeypatch.setenv("DOCKER_AUTH_CONFIG", json.dumps({"auths": {"other.example": auth("environment", "e")}}))
+    assert find_credential("r.example") == Credential(user="file", password="f")
+    monkeypatch.setenv("DOCKER_AUTH_CONFIG", "{")
+    with pytest.raises(AuthenticationFailed, match="DOCKER_AUTH_CONFIG cannot be read"):
+        find_credential("r.example")
