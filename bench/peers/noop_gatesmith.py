@@ -28,4 +28,5 @@ class Instant(ArithmeticDevice):
 
 
 if __name__ == "__main__":
-    serve_models({"m": (tiny_firmware(contract=CONTRACT, vectors=(b"", b"")), Instant())}, Settings(http_port=int(sys.argv[1])))
+    firmware = tiny_firmware(contract=CONTRACT, vectors=(b"", b""))
+    serve_models({"m": (firmware, Instant())}, Settings(http_port=int(sys.argv[1]), grpc_port=int(sys.argv[2])))
