@@ -65,5 +65,9 @@ fi
 
 .venv/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
 .venv/bin/python -m pip install --quiet --editable '.[all]' --group dev
+if ! [ -x .venv/bin/helm ] && ! command -v helm >/dev/null; then
+    .venv/bin/python scripts/unpack_kubernetes_tools.py .venv/bin >/dev/null 2>&1 ||
+        echo "could not get helm and kubectl; tests that need them are skipped" >&2
+fi
 .venv/bin/gatesmith doctor >&2
 echo "$wanted" >"$stamp"
