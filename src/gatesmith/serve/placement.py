@@ -19,6 +19,7 @@ from gatesmith.serve.pool import Pool, Slot, SlotState
 
 __all__ = ["Placement"]
 
+LOOK_AGAIN_S: Final = 0.005
 SWAP_S: Final = 1.0
 """What a swap is taken to last beside the residency, to tell clients when to come again."""
 
@@ -183,9 +184,8 @@ class Placement:
             self._timer.cancel()
             self._timer = None
         if any(ticket.promised is None for ticket in self._tickets):
-            seconds = self._next_leave_s()
-            if seconds > 0:
-                self._timer = asyncio.get_running_loop().call_later(seconds, self.assign)
+            seconds = max(self._next_leave_s(), LOOK_AGAIN_S)  # time goes on while this is worked out
+            self._timer = asyncio.get_running_loop().call_later(seconds, self.assign)
 
     def _return(self, ticket: _Ticket) -> None:
         """Somebody does not want his device any more."""
