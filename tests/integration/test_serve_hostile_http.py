@@ -133,6 +133,15 @@ def test_requests_that_try_to_be_two(server: Server, head: bytes) -> None:
     assert 405 not in statuses(server, b"POST " + PATH + b" HTTP/1.1\r\nhost: here\r\n" + head + b"\r\n" + hidden)
 
 
+def test_trailers_mean_nothing(server: Server) -> None:
+    head = b"POST " + PATH + b" HTTP/1.1\r\nhost: here\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n"
+    chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in BODY)
+    trailer = b"0\r\ncontent-encoding: br\r\ninference-header-content-length: 5\r\n\r\n"
+    assert statuses(server, head + chunks + trailer) == [200]
+    flood = b"".join(b"x-%d: 1\r\n" % i for i in range(30))
+    assert statuses(server, head + chunks + b"0\r\n" + flood + b"\r\n") == [431]
+
+
 def test_head_and_options(server: Server) -> None:
     head = httpx.head(f"{server.url}/v2")
     assert (head.status_code, head.content) == (200, b"")

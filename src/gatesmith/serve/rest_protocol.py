@@ -153,6 +153,8 @@ class RestProtocol(asyncio.Protocol):
                 )
             )
             return
+        if self._method:
+            return  # a trailer, after the body: nothing here has a meaning for one
         name = name.lower()
         self._headers[name] = b"%b, %b" % (self._headers[name], value) if name in self._headers else value
 
@@ -182,16 +184,14 @@ class RestProtocol(asyncio.Protocol):
         if self._size > self._settings.body_limit_bytes:
             self._fail(self._too_large())
             return
-        self._parts.append(part)
+        self._body += part
 
     def on_message_complete(self) -> None:
         """The request is complete."""
         if self._deaf or self._parser.should_upgrade():
             return
-        parts = self._parts
-        body = parts[0] if len(parts) == 1 else b"".join(parts)
         names = self._match.names if self._match else {}
-        request = Request(self._method.decode("latin-1"), names, self._headers, body, self._query)
+        request = Request(self._method.decode("latin-1"), names, self._headers, bytes(self._body), self._query)
         self._take(_Turn(self._match, request, self._failure, self._parser.should_keep_alive()))
 
     # Requests in their order
@@ -348,7 +348,7 @@ class RestProtocol(asyncio.Protocol):
         self._url, self._method, self._query = b"", b"", b""
         self._headers: Headers = {}
         self._head_bytes = self._head_count = self._size = 0
-        self._parts: list[bytes] = []
+        self._body = bytearray()
         self._match = self._failure = None
 
     def _new_parser(self) -> Any:
