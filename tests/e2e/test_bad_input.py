@@ -176,10 +176,11 @@ BAD_RUNS = {
     "not a reference": ("inspect http://x", "ManifestInvalid", ["not valid"]),
     "nobody listens": (
         "infer http://127.0.0.1:9/v2/models/mlp --input good.npy",
-        "InferenceError",
+        "ServerUnreachable",
         ["127.0.0.1:9", "refused"],
     ),
-    "no host": ("infer http:// --input good.npy", "InferenceError", ["http:"]),
+    "no host": ("infer http:// --input good.npy", "InferenceError", ["http:", "/v2/models/NAME"]),
+    "no model in the URL": ("infer http://127.0.0.1:9 --input good.npy", "InferenceError", ["/v2/models/NAME"]),
 }
 
 
@@ -216,11 +217,11 @@ def test_a_server_of_another_kind(samples: Path, home: Path) -> None:
     with ThreadingHTTPServer(("127.0.0.1", 0), _Stranger) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}"
-        line, error = both(["infer", url, "--input", samples / "good.npy"], home=home)
+        line, error = both(["infer", f"{url}/v2/models/mlp", "--input", samples / "good.npy"], home=home)
         server.shutdown()
-    assert f"{url} does not answer as a model does" in line
-    assert "/v2/models/NAME" in line
-    assert error["type"] == "InferenceError"
+    assert f"{url} does not answer as the protocol says" in line
+    assert "check the URL" in line
+    assert error["type"] == "ServerUnreachable"
 
 
 def test_damaged_content_is_told_with_its_digest(samples: Path, tmp_path: Path) -> None:

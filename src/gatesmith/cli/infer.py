@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,20 +17,22 @@ if TYPE_CHECKING:
 
 __all__ = ["infer"]
 
-TIMEOUT_S = 60.0
+SCHEMES = ("http://", "https://", "grpc://", "grpcs://")
 URL_HINT = "give the URL of a model, http://HOST:PORT/v2/models/NAME"
 
 
 @verb
 def infer(
-    target: Annotated[str, typer.Argument(help="Reference, build folder, or URL of a model: http://.../v2/models/M")],
+    target: Annotated[
+        str, typer.Argument(help="Reference, build folder, or URL of a model: http://.../v2/models/M, grpc://...")
+    ],
     input_: Annotated[Path, typer.Option("--input", help="Samples: .npz, .npy or .csv")],
     device: Annotated[str, typer.Option(help="Device for a reference.")] = "emulator:0",
     board: Annotated[str | None, typer.Option(help="Board, when there is firmware for several.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Run a model on the samples in a file."""
-    if target.startswith(("http://", "https://")):
+    if target.startswith(SCHEMES):
         outputs, where = _from_server(target.rstrip("/"), input_), target
     else:
         outputs, where = _from_device(target, input_, device, board), device
@@ -63,61 +63,34 @@ def _plain(values: NDArray[Any]) -> Any:
 
 
 def _from_server(url: str, path: Path) -> dict[str, Any]:
-    from gatesmith.errors import InferenceError
+    from gatesmith.client import Client
+    from gatesmith.errors import ModelNotFound
 
+    base, model, version = _parts(url)
     try:
-        return _asked(url, path)
-    except (KeyError, TypeError, ValueError) as error:
-        raise InferenceError(f"{url} does not answer as a model does ({error!r}); {URL_HINT}", url=url) from error
-
-
-def _asked(url: str, path: Path) -> dict[str, Any]:
-    import numpy as np
-
-    metadata = _call(url)
-    tensors = _tensors(path, metadata["inputs"])
-    inputs = [
-        {
-            "name": spec["name"],
-            "datatype": spec["datatype"],
-            "shape": list(tensors[spec["name"]].shape),
-            "data": tensors[spec["name"]].ravel().tolist(),
-        }
-        for spec in metadata["inputs"]
-    ]
-    answer = _call(f"{url}/infer", {"inputs": inputs})
+        with Client(base) as client:
+            metadata = client.metadata(model, version)
+            tensors = _tensors(path, metadata["inputs"])
+            given = {spec["name"]: tensors[spec["name"]] for spec in metadata["inputs"]}
+            outputs = client.infer(model, given, version=version)
+    except ModelNotFound as error:
+        raise ModelNotFound(f"{error}; {URL_HINT}", **error.facts) from error
+    datatypes = {spec["name"]: spec["datatype"] for spec in metadata["outputs"]}
     return {
-        output["name"]: {
-            "datatype": output["datatype"],
-            "shape": output["shape"],
-            "data": np.reshape(output["data"], output["shape"]).tolist(),
-        }
-        for output in answer["outputs"]
+        name: {"datatype": datatypes[name], "shape": list(values.shape), "data": _plain(values)}
+        for name, values in outputs.items()
     }
 
 
-def _call(url: str, body: dict[str, Any] | None = None) -> Any:
+def _parts(url: str) -> tuple[str, str, str | None]:
+    """Server, model and perhaps version that a URL names."""
     from gatesmith.errors import InferenceError
 
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data=data, headers={"content-type": "application/json"})
-    try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
-            return json.load(response)
-    except urllib.error.HTTPError as error:
-        hint = f"; {URL_HINT}" if error.code == 404 else ""
-        raise InferenceError(f"{url} answered {error.code}: {_words(error)}{hint}", status=error.code) from error
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "reason", error)
-        raise InferenceError(f"{url} cannot be used: {reason}; check that a server runs there") from error
-
-
-def _words(error: urllib.error.HTTPError) -> str:
-    text = error.read(1000).decode(errors="replace")
-    try:
-        return str(json.loads(text)["error"])
-    except (ValueError, KeyError, TypeError):
-        return text or error.reason
+    base, found, rest = url.partition("/v2/models/")
+    model, _, version = rest.partition("/versions/")
+    if not found or not model or "/" in model + version:
+        raise InferenceError(f"{url} names no model; {URL_HINT}", url=url)
+    return base, model, version or None
 
 
 def _tensors(path: Path, specs: list[dict[str, Any]]) -> Mapping[str, Any]:

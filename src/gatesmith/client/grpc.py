@@ -145,7 +145,7 @@ class GrpcTransport:
             facts["retry_after_s"] = int(after) / 1000
             if code == "UNAVAILABLE":  # said by a server that was reached
                 kind = errors.ModelNotReady
-        return kind(error.details() or code, **facts)
+        return kind(f"{facts['url']} answered {code}: {error.details() or 'nothing'}", **facts)
 
 
 def _numbers(value: Any) -> Any:

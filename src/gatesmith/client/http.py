@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -78,7 +78,7 @@ class HttpTransport:
         headers = [("content-type", "application/octet-stream"), (_HEADER_LENGTH, str(len(text)))]
         path = f"{_model_path(request.model, request.version)}/infer"
         answer = self._send("POST", path, b"".join([text, *parts]), headers, timeout_s)
-        arrays: Arrays = _understood(_tensors, answer)
+        arrays: Arrays = self._understood(_tensors, answer)
         return arrays
 
     def server(self, timeout_s: float) -> dict[str, Any]:
@@ -88,7 +88,7 @@ class HttpTransport:
 
     def model(self, name: str, version: str | None, timeout_s: float) -> dict[str, Any]:
         """A model's metadata."""
-        found: dict[str, Any] = self._json("GET", _model_path(name, version), None, timeout_s)
+        found: dict[str, Any] = self._understood(_model, self._json("GET", _model_path(name, version), None, timeout_s))
         return found
 
     def ready(self, name: str | None, version: str | None, timeout_s: float) -> bool:
@@ -116,7 +116,7 @@ class HttpTransport:
     def statistics(self, name: str | None, version: str | None, timeout_s: float) -> list[dict[str, Any]]:
         """Counters of one model, or of all."""
         path = f"{_model_path(name, version)}/stats" if name else "/v2/models/stats"
-        found: list[dict[str, Any]] = _understood(
+        found: list[dict[str, Any]] = self._understood(
             lambda answer: answer["model_stats"], self._json("GET", path, None, timeout_s)
         )
         return found
@@ -129,7 +129,7 @@ class HttpTransport:
         body = b"" if content is None else json.dumps(content).encode()
         headers = [("content-type", "application/json")] if body else []
         answer = self._send(method, path, body, headers, timeout_s)
-        return _understood(lambda response: json.loads(response.content or b"{}"), answer)
+        return self._understood(lambda response: json.loads(response.content or b"{}"), answer)
 
     def _send(
         self, method: str, path: str, body: bytes, headers: list[tuple[str, str]], timeout_s: float
@@ -150,6 +150,14 @@ class HttpTransport:
             raise self._error(answer)
         return answer
 
+    def _understood(self, read: Callable[[Any], Any], answer: Any) -> Any:
+        try:
+            return read(answer)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ServerUnreachable(
+                f"{self._url} does not answer as the protocol says ({error!r}); check the URL", url=self._url
+            ) from error
+
     def _error(self, answer: httpcore.Response) -> GatesmithError:
         try:
             words = str(json.loads(answer.content)["error"])
@@ -160,12 +168,18 @@ class HttpTransport:
         after = dict(answer.headers).get(b"retry-after", b"")
         if after.isdigit():
             facts["retry_after_s"] = int(after)
-        return kind(words, **facts)
+        return kind(f"{self._url} answered {answer.status}: {words}", **facts)
 
 
 def _model_path(name: str, version: str | None) -> str:
     path = f"/v2/models/{quote(name, safe='')}"
     return f"{path}/versions/{quote(version, safe='')}" if version else path
+
+
+def _model(metadata: Any) -> Any:
+    for tensor in (*metadata["inputs"], *metadata["outputs"]):
+        Datatype(tensor["datatype"]), str(tensor["name"]), list(tensor["shape"])
+    return metadata
 
 
 def _tensors(answer: httpcore.Response) -> Arrays:
@@ -182,10 +196,3 @@ def _tensors(answer: httpcore.Response) -> Arrays:
         arrays[name] = array_of(datatype, shape, raw[place : place + count])
         place += count
     return arrays
-
-
-def _understood(read: Any, answer: Any) -> Any:
-    try:
-        return read(answer)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ServerUnreachable(f"the answer is not the protocol's ({error!r}); check the URL") from error
