@@ -103,7 +103,8 @@ def test_a_killed_worker_is_replaced_and_nothing_is_built_twice(tmp_path: Path) 
         assert states[-1] == "done"
         result = client.result(id)
         assert result["verified"] == ["reference", "rtl", "bitstream"]
-        proof = gatesmith("verify", result["reference"], "--samples", "100", "--json", home=site.home)
+        client.fetch(id, tmp_path / "fetched")
+        proof = gatesmith("verify", tmp_path / "fetched", "--samples", "100", "--json")
         assert json.loads(proof.stdout)["mismatches"] == 0
         assert not any("nextpnr" in line for line in site.processes())
 

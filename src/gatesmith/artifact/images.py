@@ -27,6 +27,7 @@ from gatesmith.errors import ManifestInvalid
 from gatesmith.firmware import Firmware
 
 __all__ = ["KIND", "Completed", "complete_index", "model_layer", "pack_model"]
+__all__ += ["pack_model_file"]
 
 KIND: Final = "dev.gatesmith.kind"
 """On an entry that is not firmware: ``model`` or ``image``."""
@@ -63,17 +64,22 @@ def pack_model(firmware: Firmware) -> Packed | None:
             f"model file {name!r} has digest {digest_of(content)}, the firmware was built from {firmware.model_digest}",
             digest=firmware.model_digest,
         )
+    return pack_model_file(firmware.name, name, content)
+
+
+def pack_model_file(model: str, name: str, content: bytes) -> Packed:
+    """A model's file, as a ModelPack manifest."""
     safe = re.sub(r"[^A-Za-z0-9._+-]+", "_", PurePath(name).name).lstrip(".") or "model"
     layer = Descriptor.of(media_types.MODEL_WEIGHT, content, annotations={_FILE_PATH: safe, _TITLE: safe})
     config = canonical_json(
         {
-            "descriptor": {"name": firmware.name},
+            "descriptor": {"name": model},
             "modelfs": {"type": "layers", "diffIds": [layer.digest]},
             "config": {"format": PurePath(safe).suffix.lstrip(".") or "unknown"},
         }
     )
     config_descriptor = Descriptor.of(media_types.MODEL_CONFIG, config)
-    annotations = {KIND: "model", MODEL_DIGEST: firmware.model_digest}
+    annotations = {KIND: "model", MODEL_DIGEST: layer.digest}
     manifest = _manifest(config_descriptor, [layer], annotations, artifact_type=media_types.MODEL)
     descriptor = replace(
         Descriptor.of(media_types.MANIFEST, manifest, annotations=annotations), platform=dict(_NOT_RUN)

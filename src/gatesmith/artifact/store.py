@@ -15,7 +15,7 @@ from typing import Any
 
 from gatesmith.artifact import media_types
 from gatesmith.artifact.descriptor import Descriptor, parse_json
-from gatesmith.artifact.images import KIND, complete_index, model_layer, pack_model
+from gatesmith.artifact.images import KIND, complete_index, model_layer, pack_model, pack_model_file
 from gatesmith.artifact.layout import Known, Layout
 from gatesmith.artifact.manifest import (
     BOARD,
@@ -30,7 +30,7 @@ from gatesmith.artifact.policy import Policy, load_policy
 from gatesmith.artifact.provenance import pack_claims
 from gatesmith.artifact.reference import Reference
 from gatesmith.artifact.selection import choose
-from gatesmith.errors import ArtifactError, ManifestInvalid, StoreWriteFailed
+from gatesmith.errors import ArtifactError, ArtifactNotFound, ManifestInvalid, StoreWriteFailed
 from gatesmith.firmware import Firmware
 from gatesmith.tools import home_path
 
@@ -123,6 +123,51 @@ class Store:
         if replaced and replaced[0].digest != saved[-1].digest:
             self._tidy()
         return saved[-1].digest
+
+    def save_model(self, reference: str, file_name: str, content: bytes) -> str:
+        """Store a trained model alone under a tag, as a ModelPack; firmware for boards may join it later.
+
+        Returns
+        -------
+        str
+            Digest of the artifact.
+
+        Raises
+        ------
+        ManifestInvalid, StoreWriteFailed
+        """
+        name = _taggable(reference)
+        packed = pack_model_file(name.repository.rpartition("/")[2], file_name, content)
+        index = index_content([packed.descriptor])
+        top = Descriptor.of(media_types.INDEX, index)
+        with self.layout.session(writing=True):
+            for descriptor, blob in (*packed.blobs, (top, index)):
+                self.layout.put(descriptor, blob)
+            self.layout.tag(name, top)
+        return top.digest
+
+    def model(self, reference: str) -> tuple[str, bytes]:
+        """Name and content of the trained model's file that an artifact holds.
+
+        Raises
+        ------
+        ArtifactNotFound
+            When there is no such artifact, or no model in it.
+        SignatureInvalid
+            When the policy requires a signature and there is none that counts.
+        DigestMismatch, ManifestInvalid
+        """
+        name = Reference.parse(reference)
+        with self.layout.session():
+            top = self.layout.resolve(name)
+            policy = load_policy() if self._policy is None else self._policy
+            policy.check(self.layout, name, [top.digest])
+            documents = [top] if top.media_type == media_types.MANIFEST else self.layout.children(top)
+            for document in (one for one in documents if one.media_type == media_types.MANIFEST):
+                if found := model_layer(self.layout.fetch(document)):
+                    file_name, layer = found
+                    return file_name, self.layout.fetch(layer)
+        raise ArtifactNotFound(f"{reference} holds no trained model's file", reference=reference)
 
     def load(self, reference: str, *, board: str | None = None, with_model: bool = False) -> Firmware:
         """Read the firmware for a board; without a board, the only one there is.

@@ -67,14 +67,17 @@ def serve(
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     listening = Listening(host=host, port=port, token_file=token_file, tls_certificate=tls_certificate, tls_key=tls_key)
     limits = replace(Limits(), memory_bytes=int(memory_gib * 2**30), seconds=seconds)
-    depot = Depot(store=Store(), registry=registry, access=access_to(plain_http, ca, realms), key=_key(sign_key))
+    place = folder or home_path() / "builds"
+    depot = Depot(
+        store=Store(place / "store"), registry=registry, access=access_to(plain_http, ca, realms), key=_key(sign_key)
+    )
     if dask:
         from gatesmith.builds.dask import DaskBuilder
 
         builder: Any = DaskBuilder(dask, resources=_resources(resource or []), limits=limits)
     else:
         builder = LocalBuilder(slots, limits)
-    server = BuildServer(folder or home_path() / "builds", builder, depot, listening)
+    server = BuildServer(place, builder, depot, listening)
     server.run(lambda url: emit({"url": url}, lambda: print(f"build service on {url}", flush=True), as_json=as_json))
 
 

@@ -66,6 +66,9 @@ def _show_artifact(data: dict[str, Any]) -> None:
         print()
         table("", ["", ""], rows)
     print()
+    if not data["firmwares"]:
+        print("a trained model and no firmware; serve it with a build service, or build it for a board")
+        return
     for port in (p for kind in ("inputs", "outputs") for p in data["firmwares"][0]["config"]["contract"][kind]):
         host = ", ".join(operation["kind"] for operation in port["host_operations"]) or "nothing"
         f = port["format"]

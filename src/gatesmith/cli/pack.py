@@ -20,13 +20,15 @@ __all__ = ["pack"]
 @verb
 def pack(
     tag: Annotated[str, typer.Option(help="Reference to store them under.")],
-    folders: Annotated[list[Path] | None, typer.Argument(help="Folders that 'gatesmith build --out' wrote.")] = None,
+    folders: Annotated[
+        list[Path] | None, typer.Argument(help="Folders that 'gatesmith build --out' wrote, or one model file.")
+    ] = None,
     bitstream: Annotated[Path | None, typer.Option(help="A bitstream that another flow made.")] = None,
     contract: Annotated[Path | None, typer.Option(help="What it is and how to use it: contract.toml")] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Drop what the reference holds already.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Put the firmwares of several builds under one reference, or a bitstream that another flow made."""
+    """Put the firmwares of several builds under one reference, a trained model alone, or another flow's bitstream."""
     from gatesmith.artifact.manifest import firmware_digest
     from gatesmith.artifact.reference import Reference
     from gatesmith.artifact.store import Store
@@ -34,6 +36,9 @@ def pack(
     if (bitstream is None) != (contract is None) or bool(folders) == (bitstream is not None):
         raise typer.BadParameter("give folders, or --bitstream and --contract")
     name = str(Reference.parse(tag))
+    if folders and len(folders) == 1 and folders[0].is_file():
+        _pack_model(folders[0], name, as_json=as_json)
+        return
     if bitstream is not None and contract is not None:
         firmwares = [_prebuilt(bitstream, contract, name)]
     else:
@@ -46,6 +51,17 @@ def pack(
         "firmwares": [firmware_digest(f) for f in firmwares],
     }
     emit(data, lambda: print(f"{name} {digest}: {', '.join(f.board for f in firmwares)}"), as_json=as_json)
+
+
+def _pack_model(path: Path, name: str, *, as_json: bool) -> None:
+    """A trained model without firmware: whoever serves it has it built for their board."""
+    from gatesmith.artifact.store import Store
+    from gatesmith.frontends import read_model
+
+    read_model(path)  # what cannot be built is told now
+    digest = Store().save_model(name, path.name, path.read_bytes())
+    data = {"reference": name, "digest": digest, "boards": [], "firmwares": []}
+    emit(data, lambda: print(f"{name} {digest}: the model {path.name}"), as_json=as_json)
 
 
 def _built(folder: Path) -> list[Firmware]:
