@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from peers.environments import REQUIREMENTS, Running, python_of, running
 from peers.load import LOADERS, Case, Figures
+from peers.load_grpc import grpc_body, grpc_load
 
 SERVERS = ("gatesmith", "kserve", "mlserver", "echo")
 INPUTS = 16
@@ -47,6 +48,13 @@ def rest_cases() -> list[Case]:
             Case(name=f"v1-{n}", door="rest", clients=n, path=predict, body=v1, headers=kind, skip=("mlserver",)),
         ]  # fmt: skip
     return cases
+
+
+def grpc_cases() -> list[Case]:
+    """gRPC with 16 floats: so many connections, and as many calls on one connection."""
+    body, only = grpc_body(INPUTS), ("echo",)
+    cases = [Case(name=f"grpc-{n}", door="grpc", clients=n, body=body, skip=only) for n in CLIENTS]
+    return [*cases, Case(name="grpc-mux-32", door="grpc", clients=32, path="mux", body=body, skip=only)]
 
 
 def measured(servers: list[str], cases: list[Case], rounds: int, seconds: float) -> dict[str, dict[str, Figures]]:
@@ -100,7 +108,8 @@ def main() -> None:
     servers = options.servers.split(",")
     for name in servers:
         python_of(name)
-    cases = [case for case in rest_cases() if options.only in case.name]
+    LOADERS["grpc"] = grpc_load
+    cases = [case for case in [*rest_cases(), *grpc_cases()] if options.only in case.name]
     rounds, seconds = (1, 1.0) if options.quick else (5, 2.0)
     result = measured(servers, cases, rounds, seconds)
     peers = {"peers": REQUIREMENTS, "rounds": rounds, "seconds": seconds, "elements": INPUTS}
