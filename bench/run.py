@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-LONG = {"build_time", "exactness"}
+LONG = {"build_time", "exactness", "serve_peers"}
 
 
 def names() -> list[str]:
