@@ -235,3 +235,17 @@ def test_administration_needs_its_token(tmp_path: Path) -> None:
 def test_web_pages_do_not_administer(server: Server) -> None:
     page = {"origin": "http://evil.example", "content-type": "text/plain"}
     assert httpx.post(f"{server.url}/v2/repository/models/iris/unload", headers=page).status_code == 403
+
+
+def test_an_admin_port_divides_the_work() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    unload, infer = "/v2/repository/models/iris/unload", PATH.decode()
+    with served({"iris": (tiny_firmware(), ArithmeticDevice())}, admin_port=port) as server:
+        admin = f"http://127.0.0.1:{port}"
+        refused = httpx.post(f"{server.url}{unload}")
+        assert (refused.status_code, list(refused.json())) == (403, ["error"])
+        assert httpx.post(f"{admin}{infer}", content=BODY).status_code == 404
+        assert httpx.post(f"{server.url}{infer}", content=BODY).status_code == 200
+        assert httpx.post(f"{admin}{unload}").status_code == 200
+        assert httpx.get(f"{server.url}/v2/models/iris/ready").status_code == 503
