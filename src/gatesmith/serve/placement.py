@@ -136,14 +136,16 @@ class Placement:
     async def _empty(self, ticket: _Ticket, slot: Slot) -> None:
         """Take a device from its model, once that has answered what it has."""
         model = slot.model
-        if model is not None:
-            if len(model.devices) <= 1:
+        try:
+            if model is not None and len(model.devices) <= 1:
                 model.counts.evictions += 1
                 await model.leave(f"its device went to model {ticket.name}")
                 await self._pool.release_all(model, but=slot)
-            await self._pool.release(slot)
-        if slot.state is SlotState.FENCED:  # it failed while it was emptied
-            ticket.promised = None
+            if slot.model is model and slot.state is SlotState.SERVING:
+                await self._pool.release(slot)
+        finally:
+            if slot.state is not SlotState.FREE:  # it failed meanwhile, or is the ticket's already
+                ticket.promised = None
             self.assign()
 
     def _victim(self, fits: Fits, avoid: Collection[Slot]) -> Slot | None:

@@ -124,7 +124,7 @@ def test_a_pinned_model_stays() -> None:
         with pytest.raises(ModelNotReady, match=r"model b was not ready within 0\.05 s; try again in \d+ s") as caught:
             await ask(plane, "b")
         assert int(str(caught.value.facts["retry_after_s"])) >= 1
-        await plane.load_model("c", {"pin": False})
+        plane._pinned.discard("c")
         plane.placement.assign()
         await eventually(lambda: "b" in running(plane))  # it waited in line all the time
         assert "a" in running(plane)
@@ -196,7 +196,7 @@ def test_a_new_version_takes_over_and_no_request_fails(devices: int) -> None:
         await eventually(lambda: new in seen)
         await eventually(lambda: len(plane.model("iris").devices) == devices)
         stop.set()
-        assert sum(await asyncio.gather(*clients)) > 50
+        assert min(await asyncio.gather(*clients)) > 1
         assert seen == {old, new}
         states = {entry["version"]: entry["state"] for entry in plane.index()}
         assert states == {new: "READY", old: "UNAVAILABLE"}
