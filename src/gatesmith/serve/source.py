@@ -1,0 +1,86 @@
+"""The seam between the server and the places that models come from, and the seam for whoever builds what is missing.
+
+A source knows names, finds a version of one, and reads its firmware for a board; it may block, so it is asked in
+threads. A source that has a model and no firmware for any device says :class:`~gatesmith.errors.ArtifactNotFound`; that
+is where a :class:`Builder` is asked, if there is one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from gatesmith.artifact.manifest import firmware_digest
+from gatesmith.errors import ModelNotFound
+from gatesmith.firmware import Firmware
+
+__all__ = ["Builder", "Offer", "Source", "is_version", "unknown_model"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Offer:
+    """A version of a model that a source has.
+
+    Parameters
+    ----------
+    tag : str
+        What the version is called, or empty.
+    reference : str
+        Its name for people and builders.
+    boards : tuple of str
+        Boards that there is firmware for.
+    read : callable
+        The firmware for a board; may block.
+    fits : callable
+        Whether a board can run one of the firmwares, by name or because it has the same part and pins.
+    """
+
+    name: str
+    tag: str
+    reference: str
+    boards: tuple[str, ...]
+    read: Callable[[str], Firmware]
+    fits: Callable[[str], bool]
+
+
+class Source(Protocol):
+    """A place that models come from."""
+
+    def names(self) -> Sequence[str]:
+        """Names of the models that it can list without a network; it may have others."""
+
+    def find(self, name: str, version: str | None, *, fresh: bool) -> Offer:
+        """A version of a model: a tag, a digest or its first digits; the newest without. May block.
+
+        Parameters
+        ----------
+        fresh : bool
+            Ask the registry again, even if the version is here.
+
+        Raises
+        ------
+        ModelNotFound, ArtifactError
+        """
+
+
+class Builder(Protocol):
+    """Makes firmware for a board when an artifact has none."""
+
+    async def firmware(self, reference: str, board: str, progress: Callable[[float], None]) -> Firmware:
+        """The firmware, once it is built; ``progress`` is told the share that is done.
+
+        Raises
+        ------
+        GatesmithError
+        """
+
+
+def is_version(firmware: Firmware, version: str) -> bool:
+    """Whether a name is that of a firmware's digest, or begins it."""
+    return firmware_digest(firmware).removeprefix("sha256:").startswith(version.removeprefix("sha256:"))
+
+
+def unknown_model(name: str, names: Sequence[str]) -> ModelNotFound:
+    """The error for a name that a source does not have."""
+    return ModelNotFound(f"no model {name[:80]!r} is served here; the models are {list(names)}", model=name)
