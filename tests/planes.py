@@ -14,8 +14,8 @@ from gatesmith.firmware import Firmware
 from gatesmith.serve.dataplane import DataPlane
 from gatesmith.serve.deployment import Answer
 from gatesmith.serve.pool import Slot
-from gatesmith.serve.repository import Builder, Offer
 from gatesmith.serve.settings import Settings
+from gatesmith.serve.source import Builder, Offer
 from gatesmith.serve.tensors import InputTensor
 
 __all__ = ["Shelf", "ask", "check", "eventually", "one_each", "version_of", "with_plane"]

@@ -24,8 +24,9 @@ from gatesmith.serve.model import Model, State
 from gatesmith.serve.observing import observer_of
 from gatesmith.serve.placement import Placement
 from gatesmith.serve.pool import Pool, Slot, SlotState
-from gatesmith.serve.repository import Builder, FixedSource, Source
+from gatesmith.serve.repository import FixedSource
 from gatesmith.serve.settings import Settings
+from gatesmith.serve.source import Builder, Source
 from gatesmith.serve.tensors import InputTensor, array_of, samples_of
 
 __all__ = ["Answer", "DataPlane", "Model"]
@@ -97,8 +98,9 @@ class DataPlane:
             [fixed, *sources] if models else list(sources),
             board=board,
             builder=builder,
-            fallback=self._fallback if settings.fallback else None,
         )
+        if settings.fallback:
+            self.loader.fallbacks.make = self._fallback
         for key, (firmware, device) in models.items():
             self._bind(fixed, key, firmware, device)
         for id_, board_ in devices:
@@ -350,13 +352,14 @@ class DataPlane:
 
     def _on_free(self) -> None:
         self.placement.assign()
-        self.loader.improve()
+        if not self.placement.waiting:
+            self.loader.fallbacks.improve()
 
     def _on_lost(self, model: Model) -> None:
-        self.loader.lost(model)
+        self.loader.fallbacks.lost(model)
 
     def _on_served(self) -> None:
-        self.loader.free_fallbacks()
+        self.loader.fallbacks.give_up()
 
     def _fallback(self) -> Slot:
         spares = [slot for slot in self.pool.slots if slot.is_fallback]

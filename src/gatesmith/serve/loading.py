@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from typing import Any
 
 from gatesmith.errors import ArtifactNotFound, GatesmithError, ModelNotFound, ModelNotReady
 from gatesmith.firmware import Firmware
 from gatesmith.serve.deployment import not_ready
+from gatesmith.serve.fallback import Fallbacks
 from gatesmith.serve.model import Model, State
 from gatesmith.serve.placement import Placement
 from gatesmith.serve.pool import Pool, Slot, SlotState, is_device_fault
-from gatesmith.serve.repository import Builder, Offer, Source
 from gatesmith.serve.settings import Settings
+from gatesmith.serve.source import Builder, Offer, Source, search
 
 __all__ = ["Loader"]
 
@@ -35,11 +36,10 @@ class Loader:
     ----------
     board : str
         Which firmware devices get that can run any; empty: the first.
-    fallback : callable
-        Makes a further device when none is free or healthy; none without.
 
     Attributes
     ----------
+    fallbacks : Fallbacks
     current : dict of str to Model
         The version that is meant when no version is named.
     bound : dict of str to Slot
@@ -57,10 +57,10 @@ class Loader:
         *,
         board: str = "",
         builder: Builder | None = None,
-        fallback: Callable[[], Slot] | None = None,
     ) -> None:
         self._settings, self._pool, self._placement, self._sources = settings, pool, placement, sources
-        self._board, self._builder, self._fallback = board, builder, fallback
+        self._board, self._builder = board, builder
+        self.fallbacks = Fallbacks(pool, None, self.replicate)
         self.current: dict[str, Model] = {}
         self.bound: dict[str, Slot] = {}
         self.wanted: set[str] = set()
@@ -159,31 +159,9 @@ class Loader:
                 return
             self._pool.serve(slot, model)
 
-    def lost(self, model: Model) -> None:
-        """A model has no healthy device any more: the fallback, if there is one."""
-        if self._fallback is not None and model.state is not State.UNLOADING and not model.falls_back:
-            model.falls_back = True
-            self._spawn(self._fall_back(model))
-
-    def free_fallbacks(self) -> None:
-        """Give fallbacks up whose models have a real device again."""
-        for slot in [slot for slot in self._pool.slots if slot.is_fallback and slot.state is SlotState.SERVING]:
-            others = [s for s in self._pool.slots if s.model is slot.model and s.state is SlotState.SERVING]
-            if any(not other.is_fallback for other in others):
-                self._spawn(self._pool.release(slot))
-
-    def improve(self) -> None:
-        """Give a model that runs on a fallback alone a real device that became free."""
-        if self._placement.waiting:
-            return
-        for slot in [slot for slot in self._pool.slots if slot.is_fallback and slot.state is SlotState.SERVING]:
-            model = slot.model
-            if model is not None and len(model.devices) == 1:
-                self._spawn(self.replicate(model, 2))
-
     async def close(self, grace_s: float) -> None:
         """No more loading; requests that wait are answered within the time."""
-        tasks = [*self._loads.values(), *self._background]
+        tasks = [*self._loads.values(), *self._background, *self.fallbacks.close()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -228,11 +206,10 @@ class Loader:
 
     def _task(self, name: str, version: str | None, fresh: bool, switch: bool) -> asyncio.Task[Model]:
         key = (name, version)
-        task = self._loads.get(key)
-        if task is None:
-            task = self._loads[key] = asyncio.create_task(self._load(name, version, fresh, switch))
-            task.add_done_callback(lambda done: self._loaded(key, done))
-        return task
+        if key not in self._loads:
+            self._loads[key] = asyncio.create_task(self._load(name, version, fresh, switch))
+            self._loads[key].add_done_callback(lambda done: self._loaded(key, done))
+        return self._loads[key]
 
     def _loaded(self, key: Key, task: asyncio.Task[Model]) -> None:
         self._loads.pop(key, None)
@@ -240,13 +217,13 @@ class Loader:
             return
         error = task.exception()
         model = self.current.get(key[0])
-        if error is not None and model is not None and not model.ready:
+        if error is not None and model is not None and not model.ready and model.recovery is None:
             model.state, model.reason, model.failure = State.UNAVAILABLE, str(error), error
         if error is not None:
             _log.warning("model %s is not loaded: %s", key[0], error, extra={"model": key[0]})
 
     async def _load(self, name: str, version: str | None, fresh: bool, switch: bool) -> Model:
-        offer = await asyncio.to_thread(self._search, name, version, fresh)
+        offer = await asyncio.to_thread(search, self._sources, name, version, fresh=fresh)
         old = self.current.get(name)
         for known in self.versions(name):
             if known.ready and known.firmware.board in offer.boards:
@@ -292,10 +269,10 @@ class Loader:
         def fits(slot: Slot) -> bool:
             return self._fits(slot, name, offer)
 
-        if self._fallback is not None and not self._placement.at_once(fits, avoid):
-            slot = self._fallback()
-            slot.state = SlotState.RESERVED
-            return slot
+        if self.fallbacks.make is not None and not self._placement.at_once(fits, avoid):
+            slot = self.fallbacks.take()
+            if slot is not None:
+                return slot
         if not any(fits(slot) for slot in self._pool.slots) and self._builder is None:
             devices = {slot.id: slot.board or self._board or "any board" for slot in self._pool.slots}
             raise ArtifactNotFound(
@@ -315,9 +292,7 @@ class Loader:
         else:
             raise ArtifactNotFound(f"{offer.reference} has no firmware for board {board or 'of any kind'}", board=board)
         known = next((model for model in self.versions(name) if model.is_firmware(firmware)), None)
-        if known is not None:
-            return known
-        return Model(name=name, tag=offer.tag, firmware=firmware, settings=self._settings)
+        return known or Model(name=name, tag=offer.tag, firmware=firmware, settings=self._settings)
 
     async def _build(self, name: str, offer: Offer, board: str) -> Firmware:
         shown = self.current[name]
@@ -363,10 +338,10 @@ class Loader:
             await self._pool.take_over(slot)
             try:
                 await self._pool.program(slot, model.firmware)
-            except Exception:
-                old.state = State.LOADING
-                await self._pool.program(slot, old.firmware)
-                self._pool.serve(slot, old)
+            except BaseException as error:
+                slot.model = old
+                old.expect_back(slot.id)
+                self._pool.fence(slot, error)  # which brings it back, with the old version
                 raise
             return await self._switch(model, slot, switch=True)
         finally:
@@ -376,42 +351,11 @@ class Loader:
         await model.leave(reason)
         await self._pool.release_all(model)
 
-    async def _fall_back(self, model: Model) -> None:
-        if self._fallback is None:
-            return
-        slot = self._fallback()
-        slot.state = SlotState.RESERVED
-        try:
-            await self._pool.program(slot, model.firmware)
-        except Exception as error:  # the fallback's bug too
-            _log.warning("model %s has no fallback: %s", model.name, error, extra={"model": model.name})
-            self._pool.set_free(slot)
-            if not model.ready:
-                model.lose(str(error), 1)
-            return
-        finally:
-            model.falls_back = False
-        if model.state is State.UNLOADING or model.ready:
-            self._pool.set_free(slot)
-        else:
-            model.state = State.LOADING
-            self._pool.serve(slot, model)
-
     def _same(self, known: Model, offer: Offer, switch: bool) -> Model:
         known.add_name(offer.tag)
         if switch:
             self.current[known.name] = known
         return known
-
-    def _search(self, name: str, version: str | None, fresh: bool) -> Offer:
-        last: GatesmithError = self.unknown(name)
-        for source in self._sources:
-            try:
-                return source.find(name, version, fresh=fresh)
-            except ModelNotFound as error:
-                if name in source.names() or not source.names():
-                    last = error
-        raise last
 
     def _has_room(self, name: str, offer: Offer, old: Model) -> bool:
         """Whether there is another device than the old version's only one, now or by pushing somebody out."""
@@ -422,10 +366,9 @@ class Loader:
     def _fits(self, slot: Slot, name: str, offer: Offer) -> bool:
         if name in self.bound:
             return slot is self.bound[name]
-        if slot.is_fallback or slot in self.bound.values():
-            return False
         wanted = slot.board or self._board
-        return not wanted or offer.fits(wanted) or self._builder is not None
+        taken = slot.is_fallback or slot in self.bound.values()
+        return not taken and (not wanted or offer.fits(wanted) or self._builder is not None)
 
     def _fits_firmware(self, slot: Slot, firmware: Firmware) -> bool:
         return slot not in self.bound.values() and slot.board in {"", firmware.board}

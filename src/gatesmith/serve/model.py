@@ -146,6 +146,10 @@ class Model:
             self.devices.remove(device)
         if self.devices or self.state is not State.READY:
             return
+        self.expect_back(device)
+
+    def expect_back(self, device: str) -> None:
+        """It will be ready again as soon as a device that failed is: requests may wait for that."""
         self.ready, self.state, self.reason = False, State.UNAVAILABLE, f"device {device} is being brought back"
         self.recovery = asyncio.get_running_loop().create_future()
 

@@ -15,7 +15,7 @@ from gatesmith.artifact.manifest import firmware_digest
 from gatesmith.errors import ModelNotFound
 from gatesmith.firmware import Firmware
 
-__all__ = ["Builder", "Offer", "Source", "is_version", "unknown_model"]
+__all__ = ["Builder", "Offer", "Source", "is_version", "search", "unknown_model"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,6 +74,23 @@ class Builder(Protocol):
         ------
         GatesmithError
         """
+
+
+def search(sources: Sequence[Source], name: str, version: str | None, *, fresh: bool) -> Offer:
+    """A version of a model from the first source that has it.
+
+    Raises
+    ------
+    ModelNotFound, ArtifactError
+    """
+    last = unknown_model(name, sorted({each for source in sources for each in source.names()}))
+    for source in sources:
+        try:
+            return source.find(name, version, fresh=fresh)
+        except ModelNotFound as error:
+            if name in source.names() or not source.names():
+                last = error
+    raise last
 
 
 def is_version(firmware: Firmware, version: str) -> bool:

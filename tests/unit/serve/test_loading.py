@@ -19,7 +19,6 @@ from gatesmith.errors import (
 )
 from gatesmith.firmware import Firmware
 from gatesmith.serve.dataplane import DataPlane
-from gatesmith.serve.loading import Loader
 from gatesmith.serve.pool import Slot, SlotState
 
 Doubles = list[ArithmeticDevice]
@@ -220,7 +219,7 @@ def test_a_new_version_that_fails_in_place_leaves_the_old_one() -> None:
         with pytest.raises(DeviceTimeout, match="does not like it"):
             await plane.load_model("iris")
         assert plane.model("iris").is_version("v1")
-        check(await ask(plane, "iris"))
+        check(await ask(plane, "iris"))  # it waits until the old one is back
 
     source = shelf()
     with_plane(body, source, preload=["iris"])
@@ -322,9 +321,8 @@ def fallback_of(plane: DataPlane) -> Slot:
     return plane.pool.add(Slot("double:fallback-0", lambda: ArithmeticDevice("double:fallback-0"), is_fallback=True))
 
 
-def with_fallback(plane: DataPlane) -> Loader:
-    plane.loader._fallback = lambda: fallback_of(plane)
-    return plane.loader
+def with_fallback(plane: DataPlane) -> None:
+    plane.loader.fallbacks.make = lambda: fallback_of(plane)
 
 
 def test_a_fallback_serves_while_the_device_is_away_and_says_so() -> None:
