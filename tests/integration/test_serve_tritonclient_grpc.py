@@ -130,6 +130,11 @@ def test_inference(version: str, compression: str | None, chosen: bool, client: 
     assert answer.get_response().id == "mine"
 
 
+def test_sequences_are_refused(client: Any) -> None:
+    with pytest.raises(utils.InferenceServerException, match="sequences are not kept"):
+        client.infer("iris", [tensor(X)], sequence_id=7, sequence_start=True)
+
+
 def test_several_tensors(client: Any) -> None:
     a, b = np.arange(8, dtype=np.float32).reshape(2, 2, 2), np.array([3, -3], np.int8)
     answer = client.infer("two", [tensor(a, "a"), tensor(b, "b", "INT8")])

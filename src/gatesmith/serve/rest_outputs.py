@@ -1,7 +1,7 @@
 """Answers of inference: numbers in JSON, binary data behind it, classes, or a client's shared memory."""
 
 # Ref: Open Inference Protocol v2, inference_rest.md "Inference Response JSON Object"
-# Ref: Triton binary_tensor_data (binary_data_size in answers), classification ("value:index:label" as BYTES)
+# Ref: Triton binary_tensor_data (binary_data_size in answers)
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from gatesmith.contract import Port
 from gatesmith.errors import TensorMismatch
+from gatesmith.serve.classes import class_texts
 from gatesmith.serve.dataplane import Answer, Model
 from gatesmith.serve.raw import raw_of
 from gatesmith.serve.rest_http import Reply
@@ -23,7 +22,7 @@ from gatesmith.serve.rest_request import Part, Wanted
 from gatesmith.serve.shm import Regions
 from gatesmith.tensor import Datatype
 
-__all__ = ["class_texts", "infer_reply"]
+__all__ = ["infer_reply"]
 
 _BINARY = b"application/octet-stream"
 _RAW_ONLY = frozenset({Datatype.FP16, Datatype.BF16})
@@ -53,24 +52,6 @@ async def infer_reply(
         return Reply(json)
     length = (b"inference-header-content-length", b"%d" % len(json))
     return Reply(b"".join([json, *blobs]), kind=_BINARY, headers=(length,))
-
-
-def class_texts(port: Port, array: NDArray[Any], classes: int) -> NDArray[Any]:
-    """The highest values of each sample, as ``value:index`` or ``value:index:label``.
-
-    Returns
-    -------
-    ndarray of bytes objects, shape (batch, classes or all if they are fewer)
-    """
-    flat = array.reshape(len(array), port.elements)
-    count = min(classes, port.elements)
-    # Descending, and of equal values the first one first: both directions are turned round twice.
-    order = (port.elements - 1 - np.argsort(flat[:, ::-1], axis=1, kind="stable"))[:, ::-1][:, :count]
-    tails = [f":{i}:{port.labels[i]}" if port.labels else f":{i}" for i in range(port.elements)]
-    texts = np.empty(order.shape, dtype=object)
-    for row, places in enumerate(order):
-        texts[row] = [f"{flat[row, place]}{tails[place]}".encode() for place in places]
-    return texts
 
 
 async def _numbers(model: Model, name: str, array: NDArray[Any]) -> dict[str, Any]:

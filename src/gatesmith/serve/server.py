@@ -74,7 +74,8 @@ class Server:
         self._interrupted = False
         self.started = threading.Event()
         self.grpc_port = -1
-        self._regions = Regions()
+        self._regions = Regions(limit_bytes=self._settings.body_limit_bytes)
+        self._grpc: GrpcDoor | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._exiting: asyncio.Event | None = None
         self._socket = _listen(self._settings, self._settings.http_port, "http")
@@ -127,25 +128,28 @@ class Server:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.add_signal_handler(number, self._on_signal, number)
-        grpc = GrpcDoor(self.plane, self._settings, self._regions) if self._settings.grpc_port >= 0 else None
-        if grpc is not None:
-            self.grpc_port = await grpc.start()
+        if self._settings.grpc_port >= 0:
+            self._grpc = GrpcDoor(self.plane, self._settings, self._regions)
+            self.grpc_port = await self._grpc.start()
         loading = asyncio.create_task(self.plane.load())
         doors = [asyncio.create_task(door.serve(sockets=[listening])) for door, listening in self._doors]
         try:
             await self._exiting.wait()
             self.plane.draining = True
-            stopping = [grpc.stop(self._settings.grace_s)] if grpc is not None else []
+            stopping = [self._grpc.stop(self._settings.grace_s)] if self._grpc is not None else []
             await asyncio.gather(*doors, *stopping)
         finally:
             loading.cancel()
             await asyncio.gather(loading, return_exceptions=True)
             await self.plane.close()
+            self._regions.close()
 
     def _on_signal(self, number: int) -> None:
         # A second signal means now: requests in flight are dropped.
         for door, _ in self._doors:
             door.force_exit = self.plane.draining
+        if self._grpc is not None and self.plane.draining:
+            self._grpc.abort()
         self._interrupted = self._interrupted or number == signal.SIGINT
         if self.plane.draining or number == signal.SIGINT:
             self.plane.draining = True

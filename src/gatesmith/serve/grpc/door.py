@@ -82,12 +82,16 @@ class GrpcDoor:
             if loop.time() > begin + _PATIENCE_S:
                 for connection in [one for one in self._connections if not one.streams]:
                     connection.abort()
-        for connection in list(self._connections):
-            connection.abort()
+        self.abort()
         if self._sweeper:
             self._sweeper.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._sweeper
+
+    def abort(self) -> None:
+        """Drop all connections now."""
+        for connection in list(self._connections):
+            connection.abort()
 
     async def _sweep(self) -> None:
         loop = asyncio.get_running_loop()

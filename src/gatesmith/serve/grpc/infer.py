@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 
 from gatesmith.errors import GatesmithError, TensorMismatch
 from gatesmith.oip.schema import Message, message
+from gatesmith.serve.classes import class_texts
 from gatesmith.serve.dataplane import DataPlane, Model
 from gatesmith.serve.deployment import Answer
 from gatesmith.serve.grpc.calls import Call, Conversation
 from gatesmith.serve.grpc.messages import RpcError, parsed
 from gatesmith.serve.raw import raw_of
-from gatesmith.serve.rest_outputs import class_texts
 from gatesmith.serve.shm import Regions
 from gatesmith.serve.tensors import InputTensor
 from gatesmith.tensor import Datatype
@@ -203,6 +203,8 @@ def _number(parameters: Mapping[str, Message], name: str) -> int:
 
 
 def _schedule(parameters: Mapping[str, Message]) -> tuple[int, int]:
+    if "sequence_id" in parameters and _value(parameters["sequence_id"]) not in (0, "", None):
+        raise TensorMismatch("sequences are not kept: the models have no state between requests; leave out sequence_id")
     return _number(parameters, "priority"), _number(parameters, "timeout")
 
 
