@@ -41,6 +41,11 @@ class Datatype(StrEnum):
         """The numpy dtype that holds this datatype (object for BYTES, float32 for BF16)."""
         return _DTYPES[self]
 
+    @classmethod
+    def of(cls, dtype: np.dtype[Any]) -> Datatype | None:
+        """The datatype of numbers of a numpy dtype; None for those that have none of their own."""
+        return _BY_DTYPE.get(np.dtype(dtype))
+
 
 _CODES: dict[Datatype, str] = {
     Datatype.BOOL: "?",
@@ -59,6 +64,7 @@ _CODES: dict[Datatype, str] = {
     Datatype.BYTES: "O",
 }
 _DTYPES: dict[Datatype, np.dtype[Any]] = {datatype: np.dtype(code) for datatype, code in _CODES.items()}
+_BY_DTYPE = {dtype: datatype for datatype, dtype in _DTYPES.items() if datatype not in {Datatype.BF16, Datatype.BYTES}}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

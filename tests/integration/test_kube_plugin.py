@@ -21,7 +21,7 @@ from gatesmith.devices.device import DeviceInfo
 from gatesmith.kube.agent import Agent
 from gatesmith.kube.cluster import SOURCE, Cluster
 from gatesmith.kube.inventory import Inventory
-from gatesmith.kube.residents import Residents
+from gatesmith.serve.residents import Residents
 
 EMULATOR = DeviceInfo(id="emulator:0", kind="emulator")
 ULX3S, EMULATED = "gatesmith.dev/ulx3s-85f", "gatesmith.dev/emulator"

@@ -67,33 +67,51 @@ def pack_model(firmware: Firmware) -> Packed | None:
     return pack_model_file(firmware.name, name, content)
 
 
-def pack_model_file(model: str, name: str, content: bytes) -> Packed:
-    """A model's file, as a ModelPack manifest."""
-    safe = re.sub(r"[^A-Za-z0-9._+-]+", "_", PurePath(name).name).lstrip(".") or "model"
-    layer = Descriptor.of(media_types.MODEL_WEIGHT, content, annotations={_FILE_PATH: safe, _TITLE: safe})
+def pack_model_file(model: str, name: str, content: bytes, calibration: tuple[str, bytes] = ("", b"")) -> Packed:
+    """A model's file, and the data that it is calibrated with if that is given, as a ModelPack manifest."""
+    safe = _safe(name)
+    layer = _file_layer(media_types.MODEL_WEIGHT, safe, content)
+    files = [(layer, content)]
+    if calibration[0]:
+        data = calibration[1]
+        files.append((_file_layer(media_types.MODEL_DATASET, _safe(calibration[0]), data), data))
     config = canonical_json(
         {
             "descriptor": {"name": model},
-            "modelfs": {"type": "layers", "diffIds": [layer.digest]},
+            "modelfs": {"type": "layers", "diffIds": [one.digest for one, _ in files]},
             "config": {"format": PurePath(safe).suffix.lstrip(".") or "unknown"},
         }
     )
     config_descriptor = Descriptor.of(media_types.MODEL_CONFIG, config)
     annotations = {KIND: "model", MODEL_DIGEST: layer.digest}
-    manifest = _manifest(config_descriptor, [layer], annotations, artifact_type=media_types.MODEL)
+    manifest = _manifest(config_descriptor, [one for one, _ in files], annotations, artifact_type=media_types.MODEL)
     descriptor = replace(
         Descriptor.of(media_types.MANIFEST, manifest, annotations=annotations), platform=dict(_NOT_RUN)
     )
-    return Packed(descriptor=descriptor, blobs=((config_descriptor, config), (layer, content), (descriptor, manifest)))
+    return Packed(descriptor=descriptor, blobs=((config_descriptor, config), *files, (descriptor, manifest)))
 
 
-def model_layer(manifest: bytes) -> tuple[str, Descriptor] | None:
-    """File name and layer of the model in a ModelPack manifest; nothing when it holds no raw file."""
+def model_layer(manifest: bytes, kind: str = media_types.MODEL_WEIGHT) -> tuple[str, Descriptor] | None:
+    """File name and layer of the model in a ModelPack manifest; nothing when it holds no raw file.
+
+    Parameters
+    ----------
+    kind : str
+        Media type of the layer; that of a data set gives the data that the model is calibrated with.
+    """
     for data in json.loads(manifest).get("layers", []):
         layer = Descriptor.from_json(data)
-        if layer.media_type == media_types.MODEL_WEIGHT:
+        if layer.media_type == kind:
             return PurePath(layer.annotations.get(_FILE_PATH, "model")).name, layer
     return None
+
+
+def _safe(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._+-]+", "_", PurePath(name).name).lstrip(".") or "model"
+
+
+def _file_layer(kind: str, name: str, content: bytes) -> Descriptor:
+    return Descriptor.of(kind, content, annotations={_FILE_PATH: name, _TITLE: name})
 
 
 def complete_index(content: bytes, fetch: Fetch) -> Completed:

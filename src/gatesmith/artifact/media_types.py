@@ -14,7 +14,7 @@ from typing import Final
 
 __all__ = ["BITSTREAM", "CONFIG", "FIRMWARE", "HDL", "INDEX", "MANIFEST", "REPORTS", "VECTORS"]
 __all__ += ["BUNDLE", "CYCLONEDX", "EMPTY", "IMAGE_CONFIG", "IMAGE_LAYER", "IN_TOTO"]
-__all__ += ["MODEL", "MODEL_CONFIG", "MODEL_WEIGHT"]
+__all__ += ["MODEL", "MODEL_CONFIG", "MODEL_DATASET", "MODEL_WEIGHT"]
 
 INDEX: Final = "application/vnd.oci.image.index.v1+json"
 MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
@@ -36,6 +36,7 @@ MODEL: Final = "application/vnd.cncf.model.manifest.v1+json"
 
 MODEL_CONFIG: Final = "application/vnd.cncf.model.config.v1+json"
 MODEL_WEIGHT: Final = "application/vnd.cncf.model.weight.v1.raw"
+MODEL_DATASET: Final = "application/vnd.cncf.model.dataset.v1.raw"
 
 BUNDLE: Final = "application/vnd.dev.sigstore.bundle.v0.3+json"
 IN_TOTO: Final = "application/vnd.in-toto+json"

@@ -124,8 +124,15 @@ class Store:
             self._tidy()
         return saved[-1].digest
 
-    def save_model(self, reference: str, file_name: str, content: bytes) -> str:
+    def save_model(
+        self, reference: str, file_name: str, content: bytes, *, calibration: tuple[str, bytes] = ("", b"")
+    ) -> str:
         """Store a trained model alone under a tag, as a ModelPack; firmware for boards may join it later.
+
+        Parameters
+        ----------
+        calibration : tuple of str and bytes
+            File name and content of data like the model's inputs, which building firmware may need.
 
         Returns
         -------
@@ -137,7 +144,7 @@ class Store:
         ManifestInvalid, StoreWriteFailed
         """
         name = _taggable(reference)
-        packed = pack_model_file(name.repository.rpartition("/")[2], file_name, content)
+        packed = pack_model_file(name.repository.rpartition("/")[2], file_name, content, calibration)
         index = index_content([packed.descriptor])
         top = Descriptor.of(media_types.INDEX, index)
         with self.layout.session(writing=True):
@@ -157,6 +164,21 @@ class Store:
             When the policy requires a signature and there is none that counts.
         DigestMismatch, ManifestInvalid
         """
+        found = self._file(reference, media_types.MODEL_WEIGHT)
+        if found is None:
+            raise ArtifactNotFound(f"{reference} holds no trained model's file", reference=reference)
+        return found
+
+    def calibration(self, reference: str) -> tuple[str, bytes]:
+        """Name and content of the data that an artifact's model is calibrated with; both empty when there is none.
+
+        Raises
+        ------
+        ArtifactNotFound, SignatureInvalid, DigestMismatch, ManifestInvalid
+        """
+        return self._file(reference, media_types.MODEL_DATASET) or ("", b"")
+
+    def _file(self, reference: str, kind: str) -> tuple[str, bytes] | None:
         name = Reference.parse(reference)
         with self.layout.session():
             top = self.layout.resolve(name)
@@ -164,10 +186,10 @@ class Store:
             policy.check(self.layout, name, [top.digest])
             documents = [top] if top.media_type == media_types.MANIFEST else self.layout.children(top)
             for document in (one for one in documents if one.media_type == media_types.MANIFEST):
-                if found := model_layer(self.layout.fetch(document)):
+                if found := model_layer(self.layout.fetch(document), kind):
                     file_name, layer = found
                     return file_name, self.layout.fetch(layer)
-        raise ArtifactNotFound(f"{reference} holds no trained model's file", reference=reference)
+        return None
 
     def load(self, reference: str, *, board: str | None = None, with_model: bool = False) -> Firmware:
         """Read the firmware for a board; without a board, the only one there is.

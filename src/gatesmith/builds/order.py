@@ -39,6 +39,8 @@ class Order:
         Name of the model.
     clock_hz : int
         0 for the board's own clock.
+    emulated : bool
+        Stop before place and route: the firmware has proved RTL and no bitstream, for an emulated board.
 
     Raises
     ------
@@ -57,6 +59,7 @@ class Order:
     engine: str = "auto"
     clock_hz: int = 0
     seed: int = 1
+    emulated: bool = False
 
     def __post_init__(self) -> None:
         _matches("model", self.model, DIGEST)

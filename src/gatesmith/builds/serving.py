@@ -1,6 +1,6 @@
 """Models without firmware, served: the server asks here, and firmware is built by a service or on this machine.
 
-The server knows only :class:`~gatesmith.serve.repository.Builder`; what stands behind it needs the build side, so it
+The server knows only :class:`~gatesmith.serve.source.Builder`; what stands behind it needs the build side, so it
 is put together up here. A build that was asked for goes on when the server ends: the next one finds it.
 """
 
@@ -27,7 +27,8 @@ from gatesmith.builds.order import Order
 from gatesmith.errors import ArtifactNotFound, BuildError, ModelNotFound, ModelUnreadable
 from gatesmith.firmware import Firmware
 from gatesmith.frontends import default_name
-from gatesmith.serve.repository import Offer
+from gatesmith.serve.source import Offer
+from gatesmith.tools import cache_path
 
 __all__ = ["LocalBuilds", "ModelBuilder", "ModelFiles", "ServiceBuilds", "model_files"]
 
@@ -76,35 +77,44 @@ class ModelFiles:
         self._paths = dict(paths)
 
     def names(self) -> Sequence[str]:
-        """See :class:`gatesmith.serve.repository.Source`."""
+        """See :class:`gatesmith.serve.source.Source`."""
         return sorted(self._paths)
 
     def find(self, name: str, version: str | None, *, fresh: bool) -> Offer:
-        """See :class:`gatesmith.serve.repository.Source`; the file as it is now is the only version."""
+        """See :class:`gatesmith.serve.source.Source`; the file as it is now is the only version."""
         del fresh  # it is read when it is built
         path = self._paths.get(name)
         if path is None or version:
             raise ModelNotFound(f"no model {name[:80]!r} of version {version or 'any'} among the files", model=name)
         return Offer(
-            name=name, tag="", reference=str(path), boards=(), read=_nothing_to_read(path), fits=lambda _board: False
+            name=name,
+            tag="",
+            reference=str(path),
+            boards=(),
+            read=_nothing_to_read(path),
+            fits=lambda _board: False,
+            model=lambda: (path.name, path.read_bytes()),
+            calibration=lambda: _calibration(path.parent),
         )
 
 
 class ModelBuilder:
-    """What the server asks: see :class:`gatesmith.serve.repository.Builder`.
+    """What the server asks: see :class:`gatesmith.serve.source.Builder`.
 
     Parameters
     ----------
-    store : Store
-        Where artifacts that hold a model are; firmware that was built is kept there too.
+    store : Store, optional
+        Where firmware that was built is kept; in the caches of this machine without.
     precision : int
         Bits of weights and activations.
     """
 
-    def __init__(self, builds: Builds, store: Store, *, precision: int = 8) -> None:
-        self._builds, self._store, self._precision = builds, store, precision
+    def __init__(self, builds: Builds, store: Store | None = None, *, precision: int = 8) -> None:
+        self._builds, self._precision = builds, precision
+        # nobody else writes there, and what comes from a service was checked against the policy
+        self._store = store or Store(cache_path("served"), policy=UNCHECKED)
 
-    async def firmware(self, reference: str, board: str, progress: Callable[[float], None]) -> Firmware:
+    async def firmware(self, offer: Offer, board: str, progress: Callable[[float], None]) -> Firmware:
         """The firmware of a model for a board, built if nobody built it before.
 
         Raises
@@ -113,47 +123,62 @@ class ModelBuilder:
             When no board is known, or the build failed.
         ModelError, ArtifactError, ServerUnreachable
         """
-        if not board:
-            raise BuildError(f"{reference} has to be built, and no board is known; give --board", reference=reference)
-        stop, loop = threading.Event(), asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
 
         def tell(share: float) -> None:
             loop.call_soon_threadsafe(progress, share)
 
-        shown = _Shown(reference, board, tell)
+        progress(0.0)
+        return await self._ask(offer, board, tell, emulated=False)
+
+    async def preview(self, offer: Offer, board: str) -> Firmware:
+        """Firmware for an emulated board, without place and route.
+
+        Raises
+        ------
+        BuildError, ModelError, ArtifactError, ServerUnreachable
+        """
+        return await self._ask(offer, board, lambda _share: None, emulated=True)
+
+    async def _ask(self, offer: Offer, board: str, tell: Callable[[float], None], *, emulated: bool) -> Firmware:
+        if not board:
+            raise BuildError(
+                f"{offer.reference} has to be built, and no board is known; give --board", reference=offer.reference
+            )
+        stop = threading.Event()
+        shown = _Shown(f"{offer.reference} for {'an emulated ' if emulated else ''}{board}", tell)
         try:
-            return await asyncio.to_thread(self._firmware, reference, board, shown, stop)
+            return await asyncio.to_thread(self._firmware, offer, board, shown, stop, emulated)
         finally:
             stop.set()
 
-    def _firmware(self, reference: str, board: str, progress: Progress, stop: threading.Event) -> Firmware:
-        wish = self._wish(reference, board)
+    def _firmware(
+        self, offer: Offer, board: str, progress: Progress, stop: threading.Event, emulated: bool
+    ) -> Firmware:
+        wish = self._wish(offer, board, emulated)
         place = str(plan_reference("", wish.order))
         try:
             return self._store.load(place, board=board)
         except ArtifactNotFound:
-            _log.info("%s is built for %s", reference, board)
+            _log.info("%s is built for %s", offer.reference, board)
         began = time.monotonic()
         firmware = self._builds.build(wish, progress, stop)
         self._store.save(place, [firmware], merge=False)
-        _log.info("%s was ready for %s after %.1f s", reference, board, time.monotonic() - began)
+        _log.info("%s was ready for %s after %.1f s", offer.reference, board, time.monotonic() - began)
         return firmware
 
-    def _wish(self, reference: str, board: str) -> Wish:
-        path = Path(reference)
-        if path.is_file():
-            name, model, calibration = path.name, path.read_bytes(), _calibration(path.parent)
-        else:
-            (name, model), calibration = self._store.model(reference), None
-        data = calibration.read_bytes() if calibration else b""
+    def _wish(self, offer: Offer, board: str, emulated: bool) -> Wish:
+        name, model = offer.model()
+        data_name, data = offer.calibration()
         order = Order(
             model=_digest(model),
             model_file=name,
             name=default_name(Path(name)),
             board=board,
-            calibration=_digest(data) if calibration else "",
-            calibration_file=calibration.name if calibration else "",
+            calibration=_digest(data) if data_name else "",
+            calibration_file=data_name,
             precision=self._precision,
+            emulated=emulated,
         )
         return Wish(order=order, model=model, calibration=data)
 
@@ -208,8 +233,8 @@ class LocalBuilds:
 class _Shown:
     """One share of the whole from stages and their shares, and a line in the log now and then."""
 
-    def __init__(self, reference: str, board: str, tell: Callable[[float], None]) -> None:
-        self._what, self._tell, self._next = f"{reference} for {board}", tell, 0.0
+    def __init__(self, what: str, tell: Callable[[float], None]) -> None:
+        self._what, self._tell, self._next = what, tell, 0.0
 
     def __call__(self, stage: str, done: float) -> None:
         share = (STAGES.index(stage) + done) / len(STAGES) if stage in STAGES else 0.0
@@ -252,8 +277,9 @@ def _only_firmware(folder: Path, wish: Wish) -> Firmware:
     return replace(firmware, model_file=(wish.order.model_file, wish.model))
 
 
-def _calibration(folder: Path) -> Path | None:
-    return next((folder / name for name in CALIBRATION if (folder / name).is_file()), None)
+def _calibration(folder: Path) -> tuple[str, bytes]:
+    found = next((folder / name for name in CALIBRATION if (folder / name).is_file()), None)
+    return (found.name, found.read_bytes()) if found else ("", b"")
 
 
 def _nothing_to_read(path: Path) -> Callable[[str], Firmware]:

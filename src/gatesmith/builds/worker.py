@@ -9,6 +9,7 @@ import json
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from gatesmith.artifact.store import Store
 from gatesmith.builds.confine import confine
 from gatesmith.builds.job import BUILT, Limits, error_json, error_to_raise, say
 from gatesmith.builds.order import Order
+from gatesmith.builds.preview import preview_firmware
 from gatesmith.errors import GatesmithError, ToolFailed
 from gatesmith.flow import Build, build_firmware
 from gatesmith.model.graph import Graph
@@ -47,19 +49,28 @@ def main(arguments: list[str]) -> int:
 
 def _build(folder: Path, order: Order, limits: Limits) -> Build:
     model = folder / "model" / order.model_file
+    calibration = folder / "calibration" / order.calibration_file if order.calibration else None
     say({"stage": "read", "done": 0.0})
+    graph = _graph(folder, model, order.name, limits)
+    if order.emulated:
+        firmware = preview_firmware(graph, order, calibration, _tell)
+        return Build(firmware=replace(firmware, model_file=(model.name, model.read_bytes())), cached=False, seconds={})
     return build_firmware(
         model,
         order.board,
-        graph=_graph(folder, model, order.name, limits),
-        calibration=folder / "calibration" / order.calibration_file if order.calibration else None,
+        graph=graph,
+        calibration=calibration,
         precision=order.precision,
         engine=order.engine,
         clock_hz=order.clock_hz or None,
         seed=order.seed,
         name=order.name,
-        progress=lambda stage, done: say({"stage": stage, "done": done}),
+        progress=_tell,
     )
+
+
+def _tell(stage: str, done: float) -> None:
+    say({"stage": stage, "done": done})
 
 
 def _graph(folder: Path, model: Path, name: str, limits: Limits) -> Graph:

@@ -25,6 +25,9 @@ def pack(
     ] = None,
     bitstream: Annotated[Path | None, typer.Option(help="A bitstream that another flow made.")] = None,
     contract: Annotated[Path | None, typer.Option(help="What it is and how to use it: contract.toml")] = None,
+    calibration: Annotated[
+        Path | None, typer.Option(help="With a model file: data like its inputs, for whoever builds it.")
+    ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Drop what the reference holds already.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -37,7 +40,7 @@ def pack(
         raise typer.BadParameter("give folders, or --bitstream and --contract")
     name = str(Reference.parse(tag))
     if folders and len(folders) == 1 and folders[0].is_file():
-        _pack_model(folders[0], name, as_json=as_json)
+        _pack_model(folders[0], calibration, name, as_json=as_json)
         return
     if bitstream is not None and contract is not None:
         firmwares = [_prebuilt(bitstream, contract, name)]
@@ -53,15 +56,20 @@ def pack(
     emit(data, lambda: print(f"{name} {digest}: {', '.join(f.board for f in firmwares)}"), as_json=as_json)
 
 
-def _pack_model(path: Path, name: str, *, as_json: bool) -> None:
+def _pack_model(path: Path, calibration: Path | None, name: str, *, as_json: bool) -> None:
     """A trained model without firmware: whoever serves it has it built for their board."""
     from gatesmith.artifact.store import Store
     from gatesmith.frontends import read_model
+    from gatesmith.quantize import load_calibration
 
     read_model(path)  # what cannot be built is told now
-    digest = Store().save_model(name, path.name, path.read_bytes())
-    data = {"reference": name, "digest": digest, "boards": [], "firmwares": []}
-    emit(data, lambda: print(f"{name} {digest}: the model {path.name}"), as_json=as_json)
+    data = ("", b"")
+    if calibration is not None:
+        load_calibration(calibration)
+        data = (calibration.name, calibration.read_bytes())
+    digest = Store().save_model(name, path.name, path.read_bytes(), calibration=data)
+    told = {"reference": name, "digest": digest, "boards": [], "firmwares": []}
+    emit(told, lambda: print(f"{name} {digest}: the model {path.name}"), as_json=as_json)
 
 
 def _built(folder: Path) -> list[Firmware]:

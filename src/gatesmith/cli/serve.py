@@ -8,17 +8,14 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from gatesmith.cli.output import JsonFlag, verb
-from gatesmith.cli.targets import named
+from gatesmith.cli.sources import builder_of, check_readable, sources_of
 
 if TYPE_CHECKING:
-    from gatesmith.artifact.connection import Access
-    from gatesmith.serve.repository import Source
     from gatesmith.serve.settings import Settings
 
 __all__ = ["serve"]
@@ -30,7 +27,9 @@ _Number = int | None
 
 @verb
 def serve(
-    references: Annotated[list[str] | None, typer.Argument(help="References or folders, loaded at the start.")] = None,
+    references: Annotated[
+        list[str] | None, typer.Argument(help="References, folders or model files, or NAME= and one of them.")
+    ] = None,
     repository: Annotated[
         list[str] | None, typer.Option(help="Further models: 'store', a folder, or registry.example/path.")
     ] = None,
@@ -44,6 +43,12 @@ def serve(
     pin: Annotated[list[str] | None, typer.Option(help="Model that keeps its device; loaded at the start.")] = None,
     replicas: Annotated[_Number, typer.Option(help="Devices for each model; by default they are shared out.")] = None,
     fallback: Annotated[_Text, typer.Option(help="'emulator': serve from one when no device is healthy.")] = None,
+    build_service: Annotated[
+        _Text, typer.Option(help="Who makes firmware that is missing: URL of a build service, or 'local'.")
+    ] = None,
+    follow_s: Annotated[
+        float | None, typer.Option(help="Seconds after which registries are asked again whether a tag moved.")
+    ] = None,
     host: Annotated[_Text, typer.Option(help="Address to listen on; this machine only by default.")] = None,
     http_port: Annotated[_Number, typer.Option(help="Port; 8080 by default, 0 for any free one.")] = None,
     grpc_port: Annotated[_Number, typer.Option(help="Port for gRPC; 8081 by default, -1 for none.")] = None,
@@ -67,18 +72,31 @@ def serve(
         admin_port=admin_port,
         max_batch=max_batch,
         max_queue_delay_us=max_queue_delay_us,
+        board=board,
+        build_service=build_service,
+        follow_s=follow_s,
     )
-    devices = _devices(device, max(1, len(references or [])))
+    given = device or ([text for text in settings.devices.split(",") if text] or None)
+    devices = _devices(given, max(1, len(references or [])))
     _check_counts(references or [], repository or [], devices, settings)
-    sources, names = _sources(references or [], repository or [], settings)
+    sources, names = sources_of(references or [], repository or [], settings)
     if not sources:
-        raise typer.BadParameter("give a reference, a folder, or --repository")
+        raise typer.BadParameter("give a reference, a folder, a model file, or --repository")
+    builder = builder_of(settings)
     if not settings.load_on_demand:  # what cannot be read is told before anybody connects
+        boards = [on or settings.board for _, on in devices]
         for name in names:
-            _check(sources, name, board, devices)
+            check_readable(sources, name, boards, builds=builder is not None)
     configure_logs(settings)
     plane = DataPlane(
-        {}, settings, sources=sources, devices=devices, preload=names, pinned=pin or [], board=board or ""
+        {},
+        settings,
+        sources=sources,
+        devices=devices,
+        preload=names,
+        pinned=pin or [],
+        board=settings.board,
+        builder=builder,
     )
     server = Server(settings=settings, plane=plane)
     _tell(server.url, names, [id_ for id_, _ in devices], as_json=as_json)
@@ -126,61 +144,6 @@ def _check_counts(
             f"{len(references)} models and {len(devices)} device{'s' * (len(devices) != 1)} were given, "
             "one device each is needed; name more, or --load-on-demand"
         )
-
-
-def _sources(
-    references: Sequence[str], repositories: Sequence[str], settings: Settings
-) -> tuple[list[Source], list[str]]:
-    """Where models come from, and the names of those that are loaded at the start."""
-    from gatesmith.artifact.connection import Access
-    from gatesmith.artifact.reference import Reference
-    from gatesmith.errors import ManifestInvalid
-    from gatesmith.serve.repository import ReferenceSource, model_name, source_of
-
-    ca = Path(settings.registry_ca) if settings.registry_ca else None
-    access = Access(plain_http=settings.registry_plain_http, ca=ca, realms=())
-    sources: list[Source] = []
-    plain: dict[str, Reference] = {}
-    names: list[str] = []
-    for target in references:
-        folder = _folder_source(target, access)
-        if folder is not None:
-            sources.append(folder)
-            names += folder.names()
-        else:
-            _, reference = named(target, access=access)
-            plain[model_name(reference)] = Reference.parse(reference)
-            names.append(model_name(reference))
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ManifestInvalid(f"two models are called {twice[0]}; start one of them under another name", model=twice[0])
-    if plain:
-        sources.append(ReferenceSource(plain, access))
-    return [*sources, *(source_of(repository, access) for repository in repositories)], names
-
-
-def _folder_source(target: str, access: Access) -> Source | None:
-    """A folder of artifacts or of plain files; nothing for a reference."""
-    from gatesmith.errors import ArtifactNotFound
-    from gatesmith.serve.repository import source_of
-
-    holds = ("index.json", "firmware", "models/firmware", "*/firmware", "*/models/firmware")
-    if not any(any(Path(target).glob(pattern)) for pattern in holds):
-        return None
-    source = source_of(target, access)
-    if not source.names():
-        raise ArtifactNotFound(
-            f"folder {target!r} holds no artifact; give a folder that 'gatesmith build --out' wrote", path=target
-        )
-    return source
-
-
-def _check(sources: Sequence[Source], name: str, board: str | None, devices: Sequence[tuple[str, str]]) -> None:
-    """Read a model's firmware once, for the first device that it fits."""
-    source = next(source for source in sources if name in source.names())
-    offer = source.find(name, None, fresh=False)
-    wanted = [on or board or "" for _, on in devices]
-    fits = [text for text in wanted if not text or offer.fits(text)]
-    offer.read(fits[0] or next(iter(offer.boards), "") if fits else wanted[0])
 
 
 def _tell(url: str, names: Sequence[str], devices: Sequence[str], *, as_json: bool) -> None:

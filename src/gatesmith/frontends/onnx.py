@@ -166,7 +166,7 @@ def _dtype(value: Any) -> np.dtype[Any]:
 
 
 def _datatype(name: str, dtype: np.dtype[Any]) -> Datatype:
-    found = next((d for d in Datatype if d is not Datatype.BYTES and d.dtype == dtype), None)
+    found = Datatype.of(dtype)
     if found is None:
         raise UnsupportedOperation(f"tensor {name!r} holds {dtype}, numbers are needed", node=name)
     return found

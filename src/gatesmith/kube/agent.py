@@ -20,7 +20,7 @@ from gatesmith.errors import DeviceNotFound, GatesmithError, ServerUnreachable
 from gatesmith.kube.cluster import Cluster, labels_of, wanted_by
 from gatesmith.kube.inventory import Inventory, NodeDevice
 from gatesmith.kube.plugin import CDI_CLASS, Plugin
-from gatesmith.kube.residents import Residents
+from gatesmith.serve.residents import Residents
 
 __all__ = ["Agent", "cdi_spec"]
 

@@ -49,7 +49,7 @@ class Plugin:
     folder : Path
         The kubelet's folder for plugins.
     residents : callable
-        Which firmware each device runs, see :class:`gatesmith.kube.residents.Residents`.
+        Which firmware each device runs, see :class:`gatesmith.serve.residents.Residents`.
     wanted : callable
         See ``Wanted``.
     mounts : mapping of str to str

@@ -19,6 +19,7 @@ from gatesmith.devices.device import Device
 from gatesmith.errors import DeviceNotFound, FirmwareMismatch, ManifestInvalid, ModelNotFound, TensorMismatch
 from gatesmith.firmware import Firmware
 from gatesmith.serve.deployment import Answer, Tensors
+from gatesmith.serve.following import follow
 from gatesmith.serve.loading import Loader
 from gatesmith.serve.model import Model, State
 from gatesmith.serve.observing import observer_of
@@ -275,6 +276,8 @@ class DataPlane:
             self.loader.expect(name, self.loader.current.get(name))
         models = await asyncio.gather(*(self._first_load(name) for name in names))
         await self._share([model for model in models if model is not None])
+        if self.settings.follow_s:
+            await follow(self.loader, self.settings.follow_s)
 
     async def close(self) -> None:
         """Let requests end, then give all devices back; both within the grace time."""

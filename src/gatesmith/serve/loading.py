@@ -226,8 +226,8 @@ class Loader:
         offer = await asyncio.to_thread(search, self._sources, name, version, fresh=fresh)
         old = self.current.get(name)
         for known in self.versions(name):
-            if known.ready and known.firmware.board in offer.boards:
-                firmware = await asyncio.to_thread(offer.read, known.firmware.board)
+            if known.ready and (known.firmware.board in offer.boards or self._builder is not None):
+                firmware = await self._firmware(name, offer, known.firmware.board)
                 if known.is_firmware(firmware):
                     return self._same(known, offer, switch)
         if old is None or not old.ready:
@@ -284,29 +284,49 @@ class Loader:
 
     async def _read(self, name: str, offer: Offer, slot: Slot) -> Model:
         """The version of a model for a device."""
-        board = self._board_for(slot, offer)
-        if offer.boards and (board in offer.boards or offer.fits(board)):
-            firmware = await asyncio.to_thread(offer.read, board)
-        elif self._builder is not None:  # the seam: nothing to read, and somebody who can make it
-            firmware = await self._build(name, offer, board)
-        else:
-            raise ArtifactNotFound(f"{offer.reference} has no firmware for board {board or 'of any kind'}", board=board)
+        firmware = await self._firmware(name, offer, self._board_for(slot, offer))
         known = next((model for model in self.versions(name) if model.is_firmware(firmware)), None)
         return known or Model(name=name, tag=offer.tag, firmware=firmware, settings=self._settings)
 
-    async def _build(self, name: str, offer: Offer, board: str) -> Firmware:
-        shown = self.current[name]
+    async def _firmware(self, name: str, offer: Offer, board: str) -> Firmware:
+        """What the artifact holds for a board, or what is built for it."""
+        if offer.boards and (board in offer.boards or offer.fits(board)):
+            return await asyncio.to_thread(offer.read, board)
+        if self._builder is None:
+            raise ArtifactNotFound(f"{offer.reference} has no firmware for board {board or 'of any kind'}", board=board)
+        preview = asyncio.create_task(self._preview(self._builder, name, offer, board))
 
         def progress(share: float) -> None:
-            shown.progress = {"state": "building", "progress": round(share, 3)}
+            self.current[name].progress = {"state": "building", "progress": round(share, 3)}
 
-        if self._builder is None:
-            raise ArtifactNotFound(f"{offer.reference} has no firmware for board {board}", board=board)
-        progress(0.0)
         try:
-            return await self._builder.firmware(offer.reference, board, progress)
+            return await self._builder.firmware(offer, board, progress)
         finally:
-            shown.progress = {}
+            preview.cancel()
+            await asyncio.gather(preview, return_exceptions=True)
+            for model in self.versions(name):
+                model.progress = {}
+
+    async def _preview(self, builder: Builder, name: str, offer: Offer, board: str) -> None:
+        """While a model is built for the first time, an emulated board answers, if fallbacks were asked for."""
+        current = self.current.get(name)
+        if self.fallbacks.make is None or (current is not None and current.ready):
+            return
+        try:
+            firmware = await builder.preview(offer, board)
+            slot = self.fallbacks.take()
+            if slot is None:
+                return
+            try:
+                await self._pool.program(slot, firmware)
+            except BaseException:
+                self._pool.set_free(slot)
+                raise
+            model = Model(name=name, tag="", firmware=firmware, settings=self._settings)
+            model.progress = dict(self.current[name].progress)
+            await self._switch(model, slot, switch=True)
+        except GatesmithError as error:  # it is built all the same
+            _log.warning("model %s is not emulated meanwhile: %s", name, error, extra={"model": name})
 
     async def _switch(self, model: Model, slot: Slot, switch: bool) -> Model:
         """Requests go to the new version from here on; the old one ends its own."""
@@ -322,7 +342,8 @@ class Loader:
         return model
 
     async def _replace(self, old: Model, new: Model) -> None:
-        count = len(old.devices) + len(new.devices)
+        own = [slot for slot in self._pool.slots if slot.model in {old, new} and not slot.is_fallback]
+        count = max(len(own), 1)
         await self._retire(old, f"version {new.version} took its place")
         if new.name not in self.bound and new.state is State.READY:
             await self.replicate(new, count)

@@ -13,11 +13,13 @@ import contextlib
 import logging
 from collections.abc import Callable, Coroutine
 from enum import StrEnum
+from pathlib import Path
 from time import monotonic, perf_counter_ns
 from typing import Any, Final
 
 import numpy as np
 
+from gatesmith.artifact.manifest import firmware_digest
 from gatesmith.devices.device import Device, LinkStatistics
 from gatesmith.errors import (
     DeviceBusy,
@@ -26,12 +28,14 @@ from gatesmith.errors import (
     FirmwareMismatch,
     FrameCorrupt,
     GatesmithError,
+    StoreWriteFailed,
     VerificationFailed,
 )
 from gatesmith.firmware import Firmware
 from gatesmith.serve.deployment import Call
 from gatesmith.serve.engine import DeviceWorker, Failure
 from gatesmith.serve.model import Model
+from gatesmith.serve.residents import Residents
 from gatesmith.serve.settings import Settings
 
 __all__ = ["Pool", "Slot", "SlotState", "is_device_fault"]
@@ -130,6 +134,7 @@ class Pool:
         self.slots: list[Slot] = []
         self._watch: asyncio.Task[None] | None = None
         self._closing = False
+        self._residents = Residents(Path(settings.residents)) if settings.residents else None
 
     def add(self, slot: Slot) -> Slot:
         """One more device."""
@@ -158,6 +163,17 @@ class Pool:
         slot.programming_ns += perf_counter_ns() - begin_ns
         slot.programmings += 1
         slot.firmware, slot.failures = firmware, 0
+        self._note(slot.id, firmware)
+
+    def _note(self, device: str, firmware: Firmware) -> None:
+        """Leave word of what a device runs, for whoever places the next model on this machine."""
+        if self._residents is None:
+            return
+        facts = {"model": firmware.name, "digest": firmware_digest(firmware), "build_id": firmware.build_id}
+        try:
+            self._residents.write(device, facts)
+        except StoreWriteFailed as error:
+            _log.warning("%s", error)
 
     def serve(self, slot: Slot, model: Model) -> None:
         """Let a programmed device take a model's requests."""

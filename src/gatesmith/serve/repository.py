@@ -239,6 +239,8 @@ def _offer(store: Store, reference: Reference) -> Offer:
         boards=tuple(manifest.annotations.get(BOARD, "") for manifest in manifests),
         read=lambda board: store.load(text, board=board or None),
         fits=fits,
+        model=lambda: store.model(text),
+        calibration=lambda: store.calibration(text),
     )
 
 

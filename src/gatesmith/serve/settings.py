@@ -54,6 +54,18 @@ class Settings:
         How long a loaded model keeps its device at least when others wait for one.
     replicas : int
         Devices for each model; 0: what is left when each model given at start has one is shared among these.
+    devices : str
+        Ids of devices, separated by commas, each with ``=BOARD`` where that is needed: what a device plugin gives.
+    board : str
+        Which firmware devices get that can run any, and what is built for them.
+    residents : str
+        Folder in which is noted which firmware each device runs; empty: nowhere.
+    build_service : str
+        URL of a build service that makes firmware where an artifact or a model has none; ``local``: this machine.
+    build_token_file, build_ca : str
+        File with the token for it; PEM file with further certificates to trust.
+    follow_s : float
+        How often registries are asked whether a tag moved; the new version then takes the old one's place. 0: never.
     fallback : str
         ``emulator``: an emulated device serves when no other is free or healthy. Empty: never.
     device_limit_s : float
@@ -96,6 +108,13 @@ class Settings:
     load_wait_s: float = 30.0
     minimum_residency_s: float = 5.0
     replicas: int = 0
+    devices: str = ""
+    board: str = ""
+    residents: str = ""
+    build_service: str = ""
+    build_token_file: str = ""
+    build_ca: str = ""
+    follow_s: float = 0.0
     fallback: str = ""
     device_limit_s: float = 60.0
     program_limit_s: float = 1800.0
@@ -155,6 +174,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "load_wait_s": (0, 86_400),
     "minimum_residency_s": (0, 86_400),
     "replicas": (0, 1024),
+    "follow_s": (0, 86_400),
     "device_limit_s": (0.01, 86_400),
     "program_limit_s": (0.01, 86_400),
     "frame_error_limit": (0, 1),

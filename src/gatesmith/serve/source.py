@@ -12,10 +12,18 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from gatesmith.artifact.manifest import firmware_digest
-from gatesmith.errors import ModelNotFound
+from gatesmith.errors import ArtifactNotFound, ModelNotFound
 from gatesmith.firmware import Firmware
 
 __all__ = ["Builder", "Offer", "Source", "is_version", "search", "unknown_model"]
+
+
+def _no_model() -> tuple[str, bytes]:
+    raise ArtifactNotFound("there is no trained model here, firmware alone")
+
+
+def _no_data() -> tuple[str, bytes]:
+    return "", b""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,6 +42,10 @@ class Offer:
         The firmware for a board; may block.
     fits : callable
         Whether a board can run one of the firmwares, by name or because it has the same part and pins.
+    model : callable
+        Name and content of the trained model's file, for a builder; may block, and raise ArtifactNotFound.
+    calibration : callable
+        The same of the data that it is calibrated with; both empty where there is none.
     """
 
     name: str
@@ -42,6 +54,8 @@ class Offer:
     boards: tuple[str, ...]
     read: Callable[[str], Firmware]
     fits: Callable[[str], bool]
+    model: Callable[[], tuple[str, bytes]] = _no_model
+    calibration: Callable[[], tuple[str, bytes]] = _no_data
 
 
 class Source(Protocol):
@@ -67,8 +81,16 @@ class Source(Protocol):
 class Builder(Protocol):
     """Makes firmware for a board when an artifact has none."""
 
-    async def firmware(self, reference: str, board: str, progress: Callable[[float], None]) -> Firmware:
+    async def firmware(self, offer: Offer, board: str, progress: Callable[[float], None]) -> Firmware:
         """The firmware, once it is built; ``progress`` is told the share that is done.
+
+        Raises
+        ------
+        GatesmithError
+        """
+
+    async def preview(self, offer: Offer, board: str) -> Firmware:
+        """Firmware that an emulated board can run at once: its RTL is proved, and it has no bitstream.
 
         Raises
         ------

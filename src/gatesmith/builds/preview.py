@@ -1,0 +1,79 @@
+"""Firmware for an emulated board alone, in seconds: everything of a build but place and route.
+
+Its RTL is what would be synthesised, proved like that of a build; there is no bitstream, so no real board takes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from gatesmith.boards import find_board
+from gatesmith.builds.order import Order
+from gatesmith.firmware import Firmware, Link, Report
+from gatesmith.model import reference
+from gatesmith.model.graph import Graph
+from gatesmith.model.vectors import corner_vectors, random_vectors
+from gatesmith.proof import GRAPH_FILE, on_emulator, prove
+
+__all__ = ["preview_firmware"]
+
+CUTOFF = 4
+VECTORS = 200
+MIN_DIVISOR = 4
+
+
+def preview_firmware(
+    graph: Graph, order: Order, calibration: Path | None, progress: Callable[[str, float], None]
+) -> Firmware:
+    """The firmware of a float graph for an emulated board.
+
+    Raises
+    ------
+    ModelError, BuildError
+    """
+    from gatesmith.gateware.top import compose
+    from gatesmith.gateware.trace import trace
+    from gatesmith.gateware.unrolled import unroll
+    from gatesmith.quantize import load_calibration, quantize
+    from gatesmith.toolchain import elaborate
+
+    board = find_board(order.board)
+    progress("quantize", 0.0)
+    integer, report = quantize(graph, load_calibration(calibration) if calibration else None, precision=order.precision)
+    progress("gateware", 0.0)
+    clock_hz = order.clock_hz or board.clock_hz
+    link = Link(divisor=max(MIN_DIVISOR, round(clock_hz / board.baud)), clock_hz=clock_hz)
+    adders = trace(integer)
+    build_id = order.digest.removeprefix("sha256:")[:32]
+    design = compose(unroll(adders, cutoff=CUTOFF), contract=integer.contract(), link=link, build_id=build_id)
+    firmware = Firmware(
+        name=graph.name,
+        board=board.name,
+        part=board.part,
+        family=board.family.value,
+        bitstream=b"",
+        hdl={"top.v": elaborate(design)},
+        contract=integer.contract(),
+        link=link,
+        latency_cycles=design.latency_cycles,
+        initiation_interval_cycles=design.initiation_interval_cycles,
+        build_id=build_id,
+        engine="unrolled",
+        model_digest=order.model,
+        report=Report(utilization={}, fmax_hz=0.0),
+        toolchain={"gatesmith": version("gatesmith"), "da4ml": version("da4ml")},
+        quantization=report.to_json(),
+        reports={GRAPH_FILE: integer.to_bytes()},
+        parameters={"precision": order.precision, "emulated": True},
+    )
+    progress("verify", 0.0)
+    vectors = np.concatenate([corner_vectors(integer), random_vectors(integer, VECTORS)])
+    wanted = reference.infer(integer, vectors)
+    prove("reference", adders.infer(vectors), wanted)
+    prove("rtl", on_emulator(firmware, vectors), wanted)
+    return replace(firmware, verified=("reference", "rtl"))
