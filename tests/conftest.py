@@ -18,4 +18,5 @@ def _home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     (home / "cache" / "yowasp").symlink_to(compiled)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GATESMITH_HOME", str(home))
+        patch.setenv("GATESMITH_GRPC_PORT", "0")  # servers of tests that run at the same time do not meet
         yield

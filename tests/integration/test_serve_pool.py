@@ -149,7 +149,9 @@ def boards(store: Store, tmp_path: Path) -> Iterator[list[BoardProcess]]:
 def test_boards_that_are_killed_frozen_and_plugged_in_again(store: Store, boards: list[BoardProcess]) -> None:
     devices = [(f"serial:{board.link}", "icebreaker") for board in boards]
     only_v1 = StoreSource(store)
-    plane = DataPlane({}, Settings(http_port=0), sources=[_Only(only_v1, "v1")], devices=devices, preload=["a"])
+    plane = DataPlane(
+        {}, Settings(http_port=0, grpc_port=0), sources=[_Only(only_v1, "v1")], devices=devices, preload=["a"]
+    )
     with running(Server(plane=plane)) as server, clients(server, *"aaaa") as some:
         slots = server.plane.pool.slots
         until(lambda: all(slot.state == "serving" for slot in slots))
@@ -228,7 +230,7 @@ def test_a_line_that_gets_worse_is_noticed(store: Store, monkeypatch: pytest.Mon
 @pytest.mark.parametrize("devices", [1, 2])
 def test_a_new_version_under_load_fails_no_request(store: Store, devices: int) -> None:
     ids = [(f"emulator:{n}", "") for n in range(devices)]
-    plane = DataPlane({}, Settings(http_port=0), sources=[StoreSource(store)], devices=ids)
+    plane = DataPlane({}, Settings(http_port=0, grpc_port=0), sources=[StoreSource(store)], devices=ids)
     with running(Server(plane=plane)) as server:
         on_loop(server, lambda: plane.load_model("a", {"version": "v1"}))
         old = plane.model("a").version

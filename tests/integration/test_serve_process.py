@@ -42,7 +42,8 @@ sys.exit(0 if device.closed else 2)
 @contextlib.contextmanager
 def process(**environment: str) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-c", SCRIPT, str(Path(__file__).parents[1])]
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    settings = {"GATESMITH_GRPC_PORT": "0", **environment}
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=settings)
     try:
         yield child
     finally:
@@ -71,6 +72,17 @@ def test_a_port_in_use_is_one_line() -> None:
     assert out.count("\n") == 1
 
 
+def test_a_grpc_port_in_use_is_one_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with process(GATESMITH_HTTP_PORT="0", GATESMITH_GRPC_PORT=str(port)) as child:
+            out, _ = child.communicate(timeout=30)
+    assert child.returncode == 1
+    assert out.startswith(f"ServerNotStarted: cannot listen on 127.0.0.1:{port}: Address already in use")
+    assert "GATESMITH_GRPC_PORT; -1 means no gRPC" in out
+    assert out.count("\n") == 1
+
+
 def test_an_address_that_is_not_ours() -> None:
     with pytest.raises(ServerNotStarted, match=r"cannot listen on 192\.0\.2\.1:0: "):
         Server({}, Settings(host="192.0.2.1", http_port=0))
@@ -80,7 +92,7 @@ def test_a_model_that_cannot_be_loaded_ends_the_server() -> None:
     device = ArithmeticDevice()
     device.failure = DeviceNotFound("no device runs firmware for board icebreaker")
     with pytest.raises(DeviceNotFound, match="no device runs firmware"):
-        serve_models({"iris": (tiny_firmware(), device)}, Settings(http_port=0))
+        serve_models({"iris": (tiny_firmware(), device)}, Settings(http_port=0, grpc_port=0))
     assert device.closed
 
 

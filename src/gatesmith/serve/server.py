@@ -52,7 +52,7 @@ class Server:
     started : threading.Event
         Set once connections are accepted; models may still be loading.
     grpc_port : int
-        Where gRPC is listened for once it has started; -1 for nowhere.
+        Where gRPC is listened for; -1 for nowhere.
 
     Raises
     ------
@@ -83,6 +83,14 @@ class Server:
         if self._settings.admin_port:
             admin = _listen(self._settings, self._settings.admin_port, "admin")
             self._doors.append(self._door(admin, admin_side=True))
+        if self._settings.grpc_port >= 0:
+            self._grpc = GrpcDoor(self.plane, self._settings, self._regions)
+            try:
+                self.grpc_port = self._grpc.listen()
+            except ServerNotStarted:
+                for _, listening in self._doors:
+                    listening.close()
+                raise
 
     @property
     def url(self) -> str:
@@ -104,6 +112,8 @@ class Server:
         with contextlib.ExitStack() as stack:
             for _, listening in self._doors:
                 stack.enter_context(listening)
+            if self._grpc is not None:
+                stack.callback(self._grpc.close)
             runner = stack.enter_context(asyncio.Runner(loop_factory=_loop_factory()))
             runner.run(self._serve())
         if self._failure:
@@ -128,9 +138,8 @@ class Server:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.add_signal_handler(number, self._on_signal, number)
-        if self._settings.grpc_port >= 0:
-            self._grpc = GrpcDoor(self.plane, self._settings, self._regions)
-            self.grpc_port = await self._grpc.start()
+        if self._grpc is not None:
+            await self._grpc.start()
         loading = asyncio.create_task(self.plane.load())
         doors = [asyncio.create_task(door.serve(sockets=[listening])) for door, listening in self._doors]
         try:

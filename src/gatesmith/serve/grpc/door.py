@@ -43,9 +43,26 @@ class GrpcDoor:
         self._connections: set[Connection] = set()
         self._server: asyncio.Server | None = None
         self._sweeper: asyncio.Task[None] | None = None
+        self._listening: socket.socket | None = None
+        self._tls = _tls(settings)
+
+    def listen(self) -> int:
+        """Take the port, and tell it; connections wait until :meth:`start`.
+
+        Raises
+        ------
+        ServerNotStarted
+        """
+        port: int = self._socket().getsockname()[1]
+        return port
+
+    def close(self) -> None:
+        """Give the port back; for a door that was not started."""
+        if self._listening is not None:
+            self._listening.close()
 
     async def start(self) -> int:
-        """Listen, and tell the port.
+        """Answer, and tell the port.
 
         Raises
         ------
@@ -60,14 +77,11 @@ class GrpcDoor:
             window_bytes=limits.window_bytes,
             room=Room(_ROOM * settings.body_limit_bytes),
         )
-        tls = _tls(settings)
-        listening = _listen(settings)
         self._server = await loop.create_server(
-            lambda: Connection(calls.begin, limits, self._connections), sock=listening, ssl=tls
+            lambda: Connection(calls.begin, limits, self._connections), sock=self._socket(), ssl=self._tls
         )
         self._sweeper = loop.create_task(self._sweep())
-        port: int = listening.getsockname()[1]
-        return port
+        return self.listen()
 
     async def stop(self, grace_s: float) -> None:
         """Take no new connections, let calls in flight end within the time, and close."""
@@ -92,6 +106,11 @@ class GrpcDoor:
         """Drop all connections now."""
         for connection in list(self._connections):
             connection.abort()
+
+    def _socket(self) -> socket.socket:
+        if self._listening is None:
+            self._listening = _listen(self._settings)
+        return self._listening
 
     async def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
