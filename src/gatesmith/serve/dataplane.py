@@ -208,7 +208,7 @@ class DataPlane:
 
     def index(self, ready_only: bool = False) -> list[dict[str, str]]:
         """Every version that is known: name, version, state, and the reason for it."""
-        known = [model for model in self.loader if model.known or model.state is not State.UNAVAILABLE]
+        known = [m for m in self.loader if m.known or m.failure or m.state is not State.UNAVAILABLE]
         found = [(model.name, model.version, model.state.value, model.reason) for model in known]
         names = {model.name for model in known}
         found += [

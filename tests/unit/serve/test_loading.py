@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 import pytest
 from firmwares import ArithmeticDevice, tiny_firmware
@@ -269,37 +268,6 @@ def test_no_firmware_for_any_device_is_told() -> None:
             await ask(plane, "iris")
 
     with_plane(body, shelf(), boards=["ulx3s-85f"])
-
-
-class Smithy:
-    """Builds what is missing, when it is let."""
-
-    def __init__(self) -> None:
-        self.go = asyncio.Event()
-        self.asked: list[tuple[str, str]] = []
-
-    async def firmware(self, reference: str, board: str, progress: Callable[[float], None]) -> Firmware:
-        self.asked.append((reference, board))
-        progress(0.4)
-        await self.go.wait()
-        return tiny_firmware(board=board)
-
-
-def test_a_builder_makes_what_is_missing_and_its_progress_is_seen() -> None:
-    async def body(plane: DataPlane, _doubles: Doubles) -> None:
-        loading = asyncio.ensure_future(plane.load_model("iris"))
-        await eventually(lambda: bool(smithy.asked))
-        parameters = plane.model("iris").metadata()["parameters"]
-        assert (parameters["state"], parameters["progress"]) == ("building", 0.4)
-        assert plane.index()[0]["state"] == "LOADING"
-        smithy.go.set()
-        await loading
-        assert smithy.asked == [("iris:v1", "ulx3s-85f")]
-        assert plane.model("iris").metadata()["parameters"]["state"] == "READY"
-        check(await ask(plane, "iris"))
-
-    smithy = Smithy()
-    with_plane(body, shelf(), boards=["ulx3s-85f"], builder=smithy)
 
 
 def test_more_models_than_devices_need_loading_on_demand() -> None:
