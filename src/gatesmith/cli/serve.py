@@ -16,6 +16,7 @@ from gatesmith.cli.output import JsonFlag, verb
 from gatesmith.cli.sources import builder_of, check_readable, sources_of
 
 if TYPE_CHECKING:
+    from gatesmith.serve.server import Server
     from gatesmith.serve.settings import Settings
 
 __all__ = ["serve"]
@@ -99,7 +100,7 @@ def serve(
         builder=builder,
     )
     server = Server(settings=settings, plane=plane)
-    _tell(server.url, names, [id_ for id_, _ in devices], as_json=as_json)
+    _tell(server, names, [id_ for id_, _ in devices], as_json=as_json)
     server.run()
 
 
@@ -146,9 +147,12 @@ def _check_counts(
         )
 
 
-def _tell(url: str, names: Sequence[str], devices: Sequence[str], *, as_json: bool) -> None:
+def _tell(server: Server, names: Sequence[str], devices: Sequence[str], *, as_json: bool) -> None:
+    grpc = server.grpc_url
     if as_json:
-        print(json.dumps({"url": url, "models": list(names), "devices": list(devices)}), flush=True)
+        where = {"url": server.url, **({"grpc": grpc} if grpc else {})}
+        print(json.dumps({**where, "models": list(names), "devices": list(devices)}), flush=True)
     else:
         what = ", ".join(names) or "models of the repository"
-        print(f"serving {what} on {url}/v2 with {', '.join(devices)}", file=sys.stderr, flush=True)
+        places = f"{server.url}/v2 and {grpc}" if grpc else f"{server.url}/v2"
+        print(f"serving {what} on {places} with {', '.join(devices)}", file=sys.stderr, flush=True)
