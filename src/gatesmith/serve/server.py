@@ -99,6 +99,15 @@ class Server:
         scheme = "https" if self._settings.tls_certificate else "http"
         return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
+    @property
+    def grpc_url(self) -> str:
+        """Where gRPC clients reach it, for :class:`gatesmith.Client`; empty without gRPC."""
+        if self.grpc_port < 0:
+            return ""
+        host = self._socket.getsockname()[0]
+        scheme = "grpcs" if self._settings.tls_certificate else "grpc"
+        return f"{scheme}://[{host}]:{self.grpc_port}" if ":" in host else f"{scheme}://{host}:{self.grpc_port}"
+
     def run(self) -> None:
         """Serve until stopped.
 
