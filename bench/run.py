@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-LONG = {"build_time", "exactness", "serve_peers"}
+LONG = {"build_time", "chaos", "dynamic_batching", "exactness", "models_on_demand", "serve_peers"}
 
 
 def names() -> list[str]:

@@ -12,13 +12,15 @@ from gatesmith.toolchain import elaborate
 
 __all__ = ["rtl_firmware"]
 
+BUILD_ID = "0123456789abcdef" * 2
 
-def rtl_firmware(graph: Graph, board_name: str, *, cutoff: int = 4) -> Firmware:
+
+def rtl_firmware(graph: Graph, board_name: str, *, cutoff: int = 4, build_id: str = BUILD_ID) -> Firmware:
     """Firmware whose bitstream is empty and whose ``top.v`` is whole."""
     board = find_board(board_name)
     link = Link(divisor=board.divisor, clock_hz=board.clock_hz)
     core = unroll(trace(graph), cutoff=cutoff)
-    design = compose(core, contract=graph.contract(), link=link, build_id="0123456789abcdef" * 2)
+    design = compose(core, contract=graph.contract(), link=link, build_id=build_id)
     return Firmware(
         name=graph.name,
         board=board.name,
