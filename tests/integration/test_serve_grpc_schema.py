@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib.util
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import h2.events
 import pytest
 from firmwares import ArithmeticDevice, tiny_firmware
 from http2_peer import Peer, framed, grpc_head
@@ -102,11 +104,20 @@ def test_the_standard_health_service(service: str, answer: int | None, port: int
 
 
 def test_health_is_watched(port: int) -> None:
-    import h2.events
-
     with Peer(port) as peer:
         stream = peer.call(grpc_head(__path="/grpc.health.v1.Health/Watch"), framed())
         assert peer.until(h2.events.DataReceived, stream).data == framed(b"\x08\x01")
+
+
+def test_who_watches_is_told_of_the_end_and_does_not_delay_it() -> None:
+    begin = time.monotonic()
+    with served({"iris": (tiny_firmware(), ArithmeticDevice())}, grace_s=60) as server, Peer(server.grpc_port) as peer:
+        stream = peer.call(grpc_head(__path="/grpc.health.v1.Health/Watch"), framed())
+        peer.until(h2.events.DataReceived, stream)
+        server.stop()
+        assert peer.status(stream)[0] == 14
+        assert peer.body(stream) == framed(b"\x08\x01") + framed(b"\x08\x02")
+    assert time.monotonic() - begin < 30
 
 
 @pytest.mark.parametrize("version", ["v1", "v1alpha"])

@@ -12,6 +12,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from enum import Enum
 from typing import NamedTuple
 
 from gatesmith.errors import GatesmithError
@@ -158,6 +159,9 @@ class _Exchange:
     def room(self) -> None:
         """Nothing waits for this by default."""
 
+    def leave(self) -> None:
+        """A call that ends by itself may end."""
+
     def fail(self, error: Exception) -> None:
         """End the call with the status of an error."""
         if self._over:
@@ -221,12 +225,19 @@ class _UnaryCall(_Exchange):
             self._stream.send(head=head, body=framed(answer, zipped=zipped), last=OK_LAST)
 
 
+class _End(Enum):
+    """Who says that no more messages come."""
+
+    CLIENT = 1
+    SERVER = 2
+
+
 class _StreamingCall(_Exchange):
     """Messages in and out, in any order."""
 
     def __init__(self, calls: Calls, stream: Stream, head: Head, method: Streaming) -> None:
         super().__init__(calls, stream, head)
-        self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()  # bounded by the stream's window, in bytes
+        self._queue: asyncio.Queue[bytes | _End] = asyncio.Queue()  # bounded by the stream's window, in bytes
         self._queued_bytes = 0
         self._drained = asyncio.Event()
         self._handler = method.handler
@@ -247,7 +258,11 @@ class _StreamingCall(_Exchange):
         """The client says no more."""
         if self._deframer.missing_bytes:
             self.fail(RpcError(Code.INTERNAL, "the request ended inside a message"))
-        self._queue.put_nowait(None)
+        self._queue.put_nowait(_End.CLIENT)
+
+    def leave(self) -> None:
+        """What has arrived is answered, and then the client is sent elsewhere."""
+        self._queue.put_nowait(_End.SERVER)
 
     def overdue(self, now: float) -> bool:
         """A message that has begun has to arrive."""
@@ -268,13 +283,15 @@ class _StreamingCall(_Exchange):
             self._stream.send(head=b"" if self._begun else OK_HEAD, last=OK_LAST)
 
     async def _messages(self) -> AsyncIterator[bytes]:
-        while (message := await self._queue.get()) is not None:
+        while not isinstance(message := await self._queue.get(), _End):
             self._release()
             yield message
             self._queued_bytes -= len(message)
             wanted = max(self._calls.window_bytes - self._queued_bytes, self._deframer.missing_bytes)
             if not self._over:
                 self._stream.allow(wanted - self._stream.credit_bytes)
+        if message is _End.SERVER:
+            raise RpcError(Code.UNAVAILABLE, "the server is stopping")
 
     async def _send(self, message: bytes) -> None:
         head, self._begun = b"" if self._begun else OK_HEAD, True

@@ -126,6 +126,9 @@ class Connection(asyncio.Protocol):
             # It names no last stream, so calls on their way are still taken; the ping's echo says that there are none.
             self._outbox.write(frames.go_away(frames.MOST_WINDOW, ErrorCode.NO_ERROR, "the server is stopping"))
             self._outbox.write(frames.frame(Kind.PING, 0, 0, _STOPPING))
+            for stream in list(self.streams.values()):
+                if stream.receiver:
+                    stream.receiver.leave()
 
     def abort(self) -> None:
         """Close at once."""

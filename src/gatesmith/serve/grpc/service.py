@@ -167,12 +167,14 @@ class _Health:
         """The state now and whenever it changes."""
         request = parsed(self._request, await anext(conversation.messages, b""))
         said = None
-        while True:
+        while not self._plane.draining:
             status = self._status(request.service)
             if status != said:
                 await conversation.send(self._written(status))
                 said = status
             await asyncio.sleep(_WATCH_S)
+        await conversation.send(self._written(_NOT_SERVING))
+        raise RpcError(Code.UNAVAILABLE, "the server is stopping")
 
     def _status(self, service: str) -> int:
         if service == "liveness":

@@ -29,6 +29,9 @@ class Receiver(Protocol):
     def room(self) -> None:
         """All that was sent has left; there is room for more."""
 
+    def leave(self) -> None:
+        """The server is stopping: what would go on for ever ends."""
+
     def overdue(self, now: float) -> bool:
         """Whether the request takes too long to arrive."""
 

@@ -164,6 +164,23 @@ def test_leaving_waits_for_what_is_under_way() -> None:
     run(Unary(slow), work)
 
 
+def test_endless_calls_end_when_the_server_does() -> None:
+    async def echo(conversation: Conversation, _call: Call) -> None:
+        async for data in conversation.messages:
+            await conversation.send(data)
+
+    async def work(connection: Connection, line: Line) -> None:
+        connection.data_received(WIDE + raw_frame(1, 4, 1, BLOCK) + raw_frame(0, 0, 1, framed(b"last words")))
+        connection.leave()
+        await turns()
+        assert framed(b"last words") in line.written
+        assert b"grpc-status\x0214" in line.written  # UNAVAILABLE: the client may go elsewhere
+        connection.data_received(raw_frame(6, 1, 0, b"stopping"))
+        assert line.closed
+
+    run(Streaming(echo), work)
+
+
 def test_a_client_that_leaves_ends_its_calls() -> None:
     ended: list[str] = []
 
