@@ -1,6 +1,7 @@
 """Requests per second, latency and server CPU beside KServe's SDK, MLServer and a bare ASGI echo.
 
-Every server answers the same requests with a model that computes nothing, so what is measured is the server. Rounds
+Every server answers the same requests with a model that computes nothing, so what is measured is the server. Peers run
+it where the request came, and so do we; ``gatesmith-thread`` runs it in a thread of its own, as it does boards. Rounds
 are interleaved over the servers and the median of each case is kept; prints one JSON object. ``--quick`` is for a look:
 few short rounds. ``--only TEXT`` keeps the cases and ``--servers a,b`` the servers with these names.
 """
@@ -22,7 +23,7 @@ from peers.environments import REQUIREMENTS, Running, python_of, running
 from peers.load import LOADERS, Case, Figures
 from peers.load_grpc import grpc_body, grpc_load
 
-SERVERS = ("gatesmith", "kserve", "mlserver", "echo")
+SERVERS = ("gatesmith", "gatesmith-thread", "kserve", "mlserver", "echo")
 INPUTS = 16
 CLIENTS = (1, 8, 32)
 

@@ -66,9 +66,10 @@ def running(name: str) -> Iterator[Running]:
 
 
 def _command(name: str, scratch: Path, http_port: int, grpc_port: int, metrics_port: int) -> list[str]:
-    python, script = python_of(name), HERE / f"noop_{name}.py"
+    kind, _, thread = name.partition("-")
+    python, script = python_of(name), HERE / f"noop_{kind}.py"
     if name != "mlserver":
-        return [python, str(script), str(http_port), str(grpc_port)]
+        return [python, str(script), str(http_port), str(grpc_port), *filter(None, [thread])]
     settings = {"http_port": http_port, "grpc_port": grpc_port, "metrics_port": metrics_port, "parallel_workers": 0}
     model = {"name": "m", "implementation": "noop_mlserver.Noop"}
     (scratch / "settings.json").write_text(json.dumps({**settings, "host": "127.0.0.1", "debug": False}))

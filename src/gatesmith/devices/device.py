@@ -1,7 +1,8 @@
 """The seam between a firmware and whatever runs it: a real board, an emulated one, a double.
 
-A device is synchronous and belongs to one thread; ``serve`` crosses over to that thread in one place. Payloads are
-the wire bytes of :class:`gatesmith.contract.Contract`, so a device knows nothing of tensors.
+A device is synchronous and belongs to one thread; ``serve`` crosses over to that thread in one place, or does without
+where a device waits for nothing, but never calls it from two places at once. Payloads are the wire bytes of
+:class:`gatesmith.contract.Contract`, so a device knows nothing of tensors.
 """
 
 from __future__ import annotations
@@ -81,10 +82,14 @@ class Device(ABC):
         Unique on this machine, ``kind:rest`` (``emulator:0``, ``serial:/dev/ttyUSB1``).
     kind : str
         Name of the entry point in ``gatesmith.devices``.
+    waits : bool
+        Whether :meth:`infer` waits for anything outside this process. One that does not returns within microseconds
+        and cannot hang, so a server may call it where it must not be kept: on its event loop. True when in doubt.
     """
 
     id: str
     kind: str
+    waits: bool = True
 
     @abstractmethod
     def __init__(self, address: str) -> None:

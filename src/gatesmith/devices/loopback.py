@@ -162,7 +162,7 @@ class LoopbackDevice(LinkedDevice):
     ----------
     function : callable, optional
         Payload of shape (batch, input_bytes) to payload of shape (batch, output_bytes). Without it the device knows
-        the answers to the firmware's test vectors and no others.
+        the answers to the firmware's test vectors and no others, and ``waits`` for nothing.
     """
 
     kind = "loopback"
@@ -170,6 +170,7 @@ class LoopbackDevice(LinkedDevice):
     def __init__(self, address: str, *, function: Function | None = None) -> None:
         super().__init__(address)
         self._function = function
+        self.waits = function is not None  # which may do anything
 
     def open_transport(self, firmware: Firmware) -> Transport:
         """Make a device that says it runs this firmware."""

@@ -86,6 +86,13 @@ class Deployment:
         Most samples that may wait; one request alone may be larger.
     delay_us : int
         How long a device may wait for a batch to fill.
+
+    Attributes
+    ----------
+    waiting : int
+        Samples that wait or are being computed.
+    output_bytes, sample_bytes : int
+        Bytes of a sample coming out of a device, and both ways together.
     """
 
     def __init__(
@@ -93,6 +100,8 @@ class Deployment:
     ) -> None:
         self.name, self.contract, self.counts = name, contract, counts
         self.max_batch, self.max_waiting, self._delay_ns = max_batch, max_waiting, delay_us * 1000
+        self.output_bytes = contract.output_bytes
+        self.sample_bytes = contract.input_bytes + self.output_bytes
         self._loop = asyncio.get_running_loop()
         self._lanes: tuple[deque[Call], ...] = tuple(deque() for _ in range(PRIORITIES))
         self._idle: deque[Taker] = deque()

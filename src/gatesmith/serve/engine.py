@@ -3,6 +3,10 @@
 The thread takes calls from the queue of the model that its device runs, makes one device call of them, and hands all
 answers back in one wake-up of the event loop. Encoding and decoding happen in the thread too, once for a batch.
 
+A device that waits for nothing needs no crossing: while its thread sleeps, small batches run on the event loop, once
+the loop has seen what else came in the same moment. Whoever uses the device has the worker's ``_turn``; the thread
+lets go of it only to sleep.
+
 When the device fails, the thread takes nothing more: the pool decides what becomes of device and calls. A thread that
 does not come back from its device is abandoned; whatever it brings later is dropped.
 """
@@ -18,7 +22,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from queue import Empty, SimpleQueue
 from time import monotonic, perf_counter_ns
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from gatesmith.devices.device import Device
 from gatesmith.errors import DeviceTimeout, FrameCorrupt, GatesmithError, InferenceError
@@ -27,6 +31,8 @@ from gatesmith.serve.deployment import Call, Deployment, Done, joined
 __all__ = ["DeviceWorker", "Failure"]
 
 T = TypeVar("T")
+HERE_BYTES: Final = 4096
+"""Most bytes, in and out, of what is run on the event loop: tens of microseconds."""
 _log = logging.getLogger(__name__)
 
 
@@ -36,6 +42,14 @@ class Failure(NamedTuple):
     deployment: Deployment
     calls: list[Call]
     error: BaseException
+
+
+class _Outcome(NamedTuple):
+    """What the event loop is to do about calls that were run."""
+
+    settle: Callable[..., None]
+    arguments: tuple[Any, ...]
+    is_urgent: bool  # it cannot wait until the thread knows what it does next
 
 
 class _Task(NamedTuple):
@@ -78,8 +92,9 @@ class DeviceWorker:
         self._loop = asyncio.get_running_loop()
         self._tasks: deque[_Task] = deque()
         self._wakes: SimpleQueue[None] = SimpleQueue()
+        self._turn = threading.Lock()
         self._current: Failure | None = None
-        self._result: tuple[Failure, Done] | None = None
+        self._result: _Outcome | None = None
         self._dropped: list[Call] | None = None
         self._task: _Task | None = None
         self._abandoned = self._ended = False
@@ -89,7 +104,10 @@ class DeviceWorker:
 
     def wake(self) -> None:
         """See :class:`gatesmith.serve.deployment.Taker`."""
-        self._wakes.put(None)
+        if self.device.waits:
+            self._wakes.put(None)
+        else:
+            self._loop.call_soon(self._look_here)
 
     async def do(self, work: Callable[[], T], *, limit_s: float | None = None) -> T:
         """Run something in the device's thread, after what it is at; ``limit_s`` is how long it may take.
@@ -105,7 +123,7 @@ class DeviceWorker:
     def attach(self, deployment: Deployment) -> None:
         """Take calls of this deployment from now on."""
         self.deployment = deployment
-        self.wake()
+        self._wakes.put(None)
 
     async def detach(self) -> None:
         """Take no more calls; what the device is at ends first."""
@@ -131,7 +149,7 @@ class DeviceWorker:
             if task is not None:
                 _settle(task.future, None, error)
         self._tasks.clear()
-        self.wake()
+        self._wakes.put(None)
         current = self._current
         if current is None:
             return None
@@ -141,7 +159,7 @@ class DeviceWorker:
     def _put(self, work: Callable[[], Any], limit_s: float) -> asyncio.Future[Any]:
         task = _Task(work, self._loop.create_future(), limit_s)
         self._tasks.append(task)
-        self.wake()
+        self._wakes.put(None)
         return task.future
 
     @property
@@ -149,9 +167,39 @@ class DeviceWorker:
         """Whether the thread runs; an abandoned one may hold its device as long as it does."""
         return self._thread.is_alive()
 
+    def _look_here(self) -> None:
+        """Run what waits on the event loop, or let the thread do it."""
+        deployment, done = self.deployment, False
+        small = deployment is not None and deployment.waiting * deployment.sample_bytes <= HERE_BYTES
+        if deployment is not None and small and not self._tasks and self._turn.acquire(blocking=False):
+            try:
+                done = self._run_here(deployment)
+            finally:
+                self._turn.release()
+        if not done:
+            self._wakes.put(None)
+
+    def _run_here(self, deployment: Deployment) -> bool:
+        """Whether all was run, and the thread may sleep on."""
+        deployment.rise(self)
+        calls, over, wait_s = deployment.take()
+        deployment.forget(over)
+        if calls:
+            outcome = self._run_calls(deployment, calls)
+            outcome.settle(*outcome.arguments)
+        # Before the thread may wake: it must find itself among the idle, once.
+        return not wait_s and self.deployment is deployment and deployment.rest(self)
+
     # From here on: the device's thread, up to where the loop is called.
 
     def _run(self) -> None:
+        with self._turn:
+            self._work()
+        if self._abandoned:
+            with contextlib.suppress(Exception):
+                self.device.close()
+
+    def _work(self) -> None:
         while True:
             while self._tasks:
                 self._flush()
@@ -160,38 +208,43 @@ class DeviceWorker:
             if deployment is None:
                 self._flush()
                 if self._ended and not self._tasks:
-                    break
-                self._wakes.get()
+                    return
+                self._sleep()
                 continue
             calls, over, wait_s = deployment.take()
             if over:
                 self._tell(deployment.forget, over)
             if calls:
                 self._flush()
-                self._run_calls(deployment, calls)
+                self._result = self._run_calls(deployment, calls)
+                if self._result.is_urgent:
+                    self._flush()
             elif not over:
                 self._idle(deployment, wait_s)
-        if self._abandoned:
-            with contextlib.suppress(Exception):
-                self.device.close()
 
     def _idle(self, deployment: Deployment, wait_s: float) -> None:
         """Say so first and hand results over then: between that and sleep, the loop waits for the interpreter."""
         resting = deployment.rest(self)
         self._flush()
         if wait_s:
-            with contextlib.suppress(Empty):
-                self._wakes.get(timeout=wait_s)
+            self._sleep(wait_s)
         elif resting:
-            self._wakes.get()
+            self._sleep()
         deployment.rise(self)
+
+    def _sleep(self, seconds: float | None = None) -> None:
+        """Until something is to be done, or for so long; the device may be used meanwhile."""
+        self._turn.release()
+        with contextlib.suppress(Empty):
+            self._wakes.get(timeout=seconds)
+        self._turn.acquire()
 
     def _flush(self) -> None:
         """Hand over what the device answered last."""
         result = self._result
         if result is not None:
             self._result = None
-            self._tell(self._deliver, *result)
+            self._tell(result.settle, *result.arguments)
 
     def _run_task(self, task: _Task) -> None:
         result, error = None, None
@@ -203,22 +256,20 @@ class DeviceWorker:
         self._task, self.overdue_at = None, math.inf
         self._tell(_settle, task.future, result, error)
 
-    def _run_calls(self, deployment: Deployment, calls: list[Call]) -> None:
+    def _run_calls(self, deployment: Deployment, calls: list[Call]) -> _Outcome:
         self._current = current = Failure(deployment, calls, TimeoutError())
         self.overdue_at = monotonic() + self._limit_s
         try:
-            done = self._compute(deployment, calls)
+            return _Outcome(self._deliver, (current, self._compute(deployment, calls)), False)
         except InferenceError as error:  # the request's fault and not the device's
-            self._tell(self._refused, current, error)
+            return _Outcome(self._refused, (current, error), True)
         except BaseException as error:
             if not isinstance(error, GatesmithError):
                 _log.exception("device %s failed in an unexpected way", self.device.id)
             self.deployment = None
-            self._tell(self._failed, current._replace(error=error))
-        else:
-            self._result = current, done
-        self.overdue_at = math.inf
-        self._current = None
+            return _Outcome(self._failed, (current._replace(error=error),), True)
+        finally:
+            self.overdue_at, self._current = math.inf, None
 
     def _compute(self, deployment: Deployment, calls: list[Call]) -> Done:
         contract = deployment.contract
@@ -231,10 +282,10 @@ class DeviceWorker:
         encoded_ns = perf_counter_ns()
         answer = self.device.infer(payload)
         answered_ns = perf_counter_ns()
-        if answer.shape != (samples, contract.output_bytes):
+        if answer.shape != (samples, deployment.output_bytes):
             raise FrameCorrupt(
                 f"device {self.device.id} answered {list(answer.shape)} bytes, "
-                f"{[samples, contract.output_bytes]} are needed"
+                f"{[samples, deployment.output_bytes]} are needed"
             )
         outputs = contract.decode(answer)
         end_ns = perf_counter_ns()
