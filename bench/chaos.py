@@ -76,7 +76,7 @@ class Run:
         begin = time.monotonic()
         while set(states := self.states().values()) != {"serving"}:
             if time.monotonic() - begin > limit_s:
-                raise RuntimeError(f"after {limit_s} s the boards are {list(states)}")
+                raise RuntimeError(f"after {limit_s} s the boards are {list(states)}:\n{self.metrics()[:20000]}")
             time.sleep(0.05)
         self.healed_s.append(time.monotonic() - begin)
 

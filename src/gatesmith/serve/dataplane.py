@@ -351,18 +351,25 @@ class DataPlane:
             return
         each, more = divmod(len(self.pool.slots) - len(self.loader.bound), len(free))
         for place, model in enumerate(free):
-            await self.loader.replicate(model, self.settings.replicas or each + (place < more))
+            self.loader.replicas.wanted[model.name] = self.settings.replicas or each + (place < more)
+            await self.loader.replicas.give(model, self.loader.replicas.wanted[model.name])
 
     def _on_free(self) -> None:
         self.placement.assign()
         if not self.placement.waiting:
             self.loader.fallbacks.improve()
+        self._look()
 
     def _on_lost(self, model: Model) -> None:
         self.loader.fallbacks.lost(model)
 
     def _on_served(self) -> None:
         self.loader.fallbacks.give_up()
+        self._look()
+
+    def _look(self) -> None:
+        if not self.placement.waiting:
+            self.loader.replicas.look()
 
     def _fallback(self) -> Slot:
         spares = [slot for slot in self.pool.slots if slot.is_fallback]

@@ -23,7 +23,7 @@ class Fallbacks:
     make : callable
         A device that is not of the pool's own; none without.
     replicate : callable
-        Gives a model so many devices, as far as there are free ones.
+        Gives a model so many devices, its failed ones included, as far as there are free ones.
     """
 
     def __init__(
@@ -67,7 +67,8 @@ class Fallbacks:
                 self._spawn(self._improve(model))
 
     async def _improve(self, model: Model) -> None:
-        await self._replicate(model, 2)
+        own = [slot for slot in self._pool.slots if slot.model is model]
+        await self._replicate(model, len(own) + 1)
 
     async def _fall_back(self, model: Model) -> None:
         slot = self.take()

@@ -19,6 +19,7 @@ from gatesmith.serve.fallback import Fallbacks
 from gatesmith.serve.model import Model, State
 from gatesmith.serve.placement import Placement
 from gatesmith.serve.pool import Pool, Slot, SlotState, is_device_fault
+from gatesmith.serve.replicas import Replicas
 from gatesmith.serve.settings import Settings
 from gatesmith.serve.source import Builder, Offer, Source, search
 
@@ -40,6 +41,7 @@ class Loader:
     Attributes
     ----------
     fallbacks : Fallbacks
+    replicas : Replicas
     current : dict of str to Model
         The version that is meant when no version is named.
     bound : dict of str to Slot
@@ -60,8 +62,9 @@ class Loader:
     ) -> None:
         self._settings, self._pool, self._placement, self._sources = settings, pool, placement, sources
         self._board, self._builder = board, builder
-        self.fallbacks = Fallbacks(pool, None, self.replicate)
         self.current: dict[str, Model] = {}
+        self.replicas = Replicas(pool, self._fits_firmware, self.current)
+        self.fallbacks = Fallbacks(pool, None, self.replicas.give)
         self.bound: dict[str, Slot] = {}
         self.wanted: set[str] = set()
         self._versions: dict[str, dict[str, Model]] = {}
@@ -141,27 +144,9 @@ class Loader:
         for model in self.versions(name):
             await self._retire(model, "it was unloaded")
 
-    async def replicate(self, model: Model, count: int) -> None:
-        """Give a model so many devices, as far as free ones fit it."""
-        for slot in self._pool.free():
-            if len(model.devices) >= count:
-                return
-            if not self._fits_firmware(slot, model.firmware):
-                continue
-            slot.state = SlotState.RESERVED
-            try:
-                await self._pool.program(slot, model.firmware)
-            except Exception as error:  # a device's bug too
-                self._pool.fence(slot, error)
-                continue
-            if model.state is not State.READY:  # it left meanwhile
-                self._pool.set_free(slot)
-                return
-            self._pool.serve(slot, model)
-
     async def close(self, grace_s: float) -> None:
         """No more loading; requests that wait are answered within the time."""
-        tasks = [*self._loads.values(), *self._background, *self.fallbacks.close()]
+        tasks = [*self._loads.values(), *self._background, *self.fallbacks.close(), *self.replicas.close()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -343,10 +328,10 @@ class Loader:
 
     async def _replace(self, old: Model, new: Model) -> None:
         own = [slot for slot in self._pool.slots if slot.model in {old, new} and not slot.is_fallback]
-        count = max(len(own), 1)
+        count = max(len(own), self.replicas.wanted.get(new.name, 1))
         await self._retire(old, f"version {new.version} took its place")
         if new.name not in self.bound and new.state is State.READY:
-            await self.replicate(new, count)
+            await self.replicas.give(new, count)
 
     async def _swap(self, old: Model, offer: Offer) -> Model:
         """In place: the only device is taken from the old version; when the new one fails, the old one comes back."""

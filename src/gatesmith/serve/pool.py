@@ -1,9 +1,10 @@
 """Devices, and what keeps them healthy: programming, fencing, bringing back.
 
 A device that fails takes no more work (it is fenced). What it was at goes back to the queue, where another device of
-the model takes it: running a sample twice changes nothing. Meanwhile the device is closed, programmed and checked
-again, at once and then less and less often. While the first of these attempts runs, requests of a model without
-another device wait; when it fails, they are refused with the device's error and can be tried again elsewhere.
+the model takes it: running a sample twice changes nothing. ``blame`` knows when it is a request's fault. Meanwhile the
+device is closed, programmed and checked again, at once and then less and less often. While the first of these attempts
+runs, requests of a model without another device wait; when it fails, they are refused with the device's error and can
+be tried again elsewhere.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from gatesmith.errors import (
     VerificationFailed,
 )
 from gatesmith.firmware import Firmware
-from gatesmith.serve.deployment import Call
+from gatesmith.serve.blame import Blame, Suspects
 from gatesmith.serve.engine import DeviceWorker, Failure
 from gatesmith.serve.model import Model
 from gatesmith.serve.residents import Residents
@@ -41,8 +42,6 @@ from gatesmith.serve.settings import Settings
 __all__ = ["Pool", "Slot", "SlotState", "is_device_fault"]
 
 TICK_S: Final = 0.1
-ATTEMPTS: Final = 4
-"""How often a request is tried on devices before it is refused."""
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.25, 30.0
 WARM_VECTORS, HEAL_VECTORS = 64, 1
 _LEAST_FRAMES = 50  # before a share of bad ones says anything
@@ -69,6 +68,7 @@ class Slot:
         self.worker: DeviceWorker | None = None
         self.recovery: asyncio.Task[None] | None = None
         self.stuck: list[DeviceWorker] = []
+        self.suspects = Suspects()
         self.fencings = self.programmings = self.programming_ns = self.failures = 0
         self._past_device_ns = 0
         self._past_link = LinkStatistics()
@@ -133,6 +133,7 @@ class Pool:
         self._settings, self._on_free, self._on_lost, self._on_served = settings, on_free, on_lost, on_served
         self.slots: list[Slot] = []
         self._watch: asyncio.Task[None] | None = None
+        self._blame = Blame()
         self._closing = False
         self._residents = Residents(Path(settings.residents)) if settings.residents else None
 
@@ -225,8 +226,10 @@ class Pool:
         if model is not None:
             model.remove_device(slot.id)
         if failure is not None:
-            _retry(failure)
-        if slot.recovery is None and not self._closing:
+            self._blame.accuse(slot.suspects, failure)
+        if self._closing:
+            self._blame.refuse(slot.suspects)
+        elif slot.recovery is None:
             slot.recovery = asyncio.create_task(self._recover(slot))
         if model is not None and not model.ready:
             self._on_lost(model)
@@ -276,11 +279,14 @@ class Pool:
     async def _recover(self, slot: Slot) -> None:
         try:
             while not await self._attempt(slot):
+                self._blame.judge(slot.suspects, healthy=False)
                 slot.failures += 1
                 self._give_up_waiting(slot)
                 await asyncio.sleep(min(FIRST_DELAY_S * 2 ** (slot.failures - 1), LONGEST_DELAY_S))
+            self._blame.judge(slot.suspects, healthy=True)
         finally:
             slot.recovery = None
+            self._blame.refuse(slot.suspects)
         model = slot.model
         _log.info("device %s is back", slot.id, extra={"device": slot.id})
         if model is None:
@@ -335,20 +341,6 @@ def worker_of(slot: Slot) -> DeviceWorker:
     if slot.worker is None:
         raise DeviceBusy(f"device {slot.id} is being brought back", device=slot.id)
     return slot.worker
-
-
-def _retry(failure: Failure) -> None:
-    again: list[Call] = []
-    enough: list[Call] = []
-    for call in failure.calls:
-        call.attempts += 1
-        (again if call.attempts < ATTEMPTS else enough).append(call)
-    error = failure.error
-    if not isinstance(error, GatesmithError):
-        error = DeviceError(f"device failed: {type(error).__name__}; see the server's log")
-    failure.deployment.counts.retried += len(again)
-    failure.deployment.refuse(enough, error)
-    failure.deployment.put_back(again)
 
 
 def _program(device: Device, firmware: Firmware, count: int) -> None:

@@ -110,24 +110,71 @@ def test_a_request_outlives_a_hiccup_of_the_only_device() -> None:
     with_plane(body, one_each("a"), preload=["a"])
 
 
-def test_a_request_that_kills_every_device_is_refused_in_the_end() -> None:
+class Poisoned:
+    """Makes a device fail when a sample that begins with 13 is in its batch."""
+
+    SAMPLE = tiny_firmware().contract.encode({"x": np.array([[13.0, 2.0, 3.0, 4.0]], np.float32)})[0]
+
+    def __init__(self, device: ArithmeticDevice) -> None:
+        self._infer = device.infer
+        device.infer = self.infer  # type: ignore[method-assign]
+
+    def infer(self, payload: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        if (payload == self.SAMPLE).all(axis=1).any():
+            raise DeviceTimeout("poisoned")
+        return self._infer(payload)
+
+
+def test_a_request_that_kills_its_only_device_is_refused_alone() -> None:
     async def body(plane: DataPlane, doubles: Doubles) -> None:
-        original = doubles[0].infer
-        poison = tiny_firmware().contract.encode({"x": np.array([[13.0, 2.0, 3.0, 4.0]], np.float32)})[0]
-
-        def infer(payload: NDArray[np.uint8]) -> NDArray[np.uint8]:
-            if (payload == poison).all(axis=1).any():
-                raise DeviceTimeout("poisoned")
-            return original(payload)
-
-        doubles[0].infer = infer  # type: ignore[method-assign]
+        Poisoned(doubles[0])
         with pytest.raises(DeviceTimeout, match="poisoned"):
             await ask(plane, "a", 13)
-        assert plane.pool.slots[0].fencings == pool_module.ATTEMPTS
+        assert plane.pool.slots[0].fencings == 2
         await eventually(lambda: plane.ready)
         check(await ask(plane, "a", 5), 5)
 
     with_plane(body, one_each("a"), preload=["a"])
+
+
+def test_a_request_that_kills_devices_does_not_take_the_pool_down() -> None:
+    async def body(plane: DataPlane, doubles: Doubles) -> None:
+        for double in doubles:
+            Poisoned(double)
+            double.hold.clear()
+        first = []
+        for n in range(4):  # until every device is busy
+            first.append(asyncio.ensure_future(ask(plane, "a", n)))
+            await eventually(lambda n=n: sum(double.entered.is_set() for double in doubles) > n)  # type: ignore[misc]
+        asked = [asyncio.ensure_future(ask(plane, "a", n)) for n in range(10, 20)]  # one batch, the poison in it
+        await asyncio.sleep(0)
+        for double in doubles:
+            double.hold.set()
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        for n, answer in zip(range(10, 20), answers, strict=True):
+            if n == 13:
+                assert isinstance(answer, DeviceTimeout)
+                assert str(answer) == "poisoned"
+            else:
+                assert not isinstance(answer, BaseException), answer
+                check(answer, n)
+        for n, earlier in enumerate(first):
+            check(await earlier, n)
+        assert sum(slot.fencings for slot in plane.pool.slots) == 2
+        await eventually(lambda: states(plane) == ["serving"] * 4)
+
+    with_plane(body, one_each("a"), devices=4, preload=["a"])
+
+
+def test_a_request_is_not_blamed_for_devices_that_stay_away() -> None:
+    async def body(plane: DataPlane, doubles: Doubles) -> None:
+        for double in doubles[:3]:
+            double.failure = DeviceNotFound("unplugged")
+        for n in range(30):
+            check(await ask(plane, "a", n), n)
+        assert all(slot.fencings <= 1 for slot in plane.pool.slots)
+
+    with_plane(body, one_each("a"), devices=4, preload=["a"])
 
 
 def test_a_device_that_hangs_is_left_behind_and_its_requests_go_elsewhere() -> None:

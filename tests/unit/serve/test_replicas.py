@@ -1,0 +1,107 @@
+"""Models keep the number of devices that they should have, whatever becomes of these."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+from firmwares import ArithmeticDevice, tiny_firmware
+from planes import Shelf, ask, check, eventually, one_each, with_plane
+
+from gatesmith.errors import DeviceTimeout
+from gatesmith.firmware import Firmware
+from gatesmith.serve import pool as pool_module
+from gatesmith.serve import replicas
+from gatesmith.serve.dataplane import DataPlane
+from gatesmith.serve.pool import SlotState
+
+Doubles = list[ArithmeticDevice]
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool_module, "FIRST_DELAY_S", 0.001)
+    monkeypatch.setattr(pool_module, "LONGEST_DELAY_S", 0.004)
+
+
+def test_a_device_that_was_away_while_versions_changed_comes_back_to_the_new_one() -> None:
+    shelf = Shelf({"a": {"v1": [tiny_firmware(name="a")]}})
+
+    async def body(plane: DataPlane, doubles: Doubles) -> None:
+        old = plane.model("a").version
+        shelf.models["a"]["v2"] = [tiny_firmware(name="a", seed=1)]
+        for double in doubles[1:]:
+            double.failure = DeviceTimeout("silent")
+        while sum(slot.state is SlotState.FENCED for slot in plane.pool.slots) < 2:
+            await asyncio.gather(*(ask(plane, "a", n) for n in range(4)))
+        await plane.load_model("a")
+        assert plane.model("a").version != old
+        for double in doubles[1:]:
+            double.failure = None
+        await eventually(lambda: len(plane.model("a").devices) == 3)
+        check(await ask(plane, "a", 2), 2)
+
+    with_plane(body, shelf, devices=3, preload=["a"], max_batch=1)
+
+
+def test_a_replica_that_went_to_another_model_is_given_back() -> None:
+    async def body(plane: DataPlane, _doubles: Doubles) -> None:
+        assert len(plane.model("a").devices) == 2
+        await plane.load_model("b")
+        assert [len(plane.model(name).devices) for name in "ab"] == [1, 1]
+        await plane.unload_model("b")
+        await eventually(lambda: len(plane.model("a").devices) == 2)
+
+    with_plane(body, one_each("a", "b"), devices=2, preload=["a"])
+
+
+def test_a_device_that_somebody_took_meanwhile_is_left_to_him() -> None:
+    """While the first free device is programmed, the second one becomes another model's."""
+
+    async def body(plane: DataPlane, doubles: Doubles) -> None:
+        model = plane.model("a")
+        begun, go_on, original = threading.Event(), threading.Event(), doubles[1].program
+
+        def program(firmware: Firmware) -> None:
+            begun.set()
+            assert go_on.wait(30)
+            original(firmware)
+
+        doubles[1].program = program  # type: ignore[method-assign]
+        giving = asyncio.ensure_future(plane.loader.replicas.give(model, 3))
+        await eventually(begun.is_set)
+        await plane.load_model("b")
+        go_on.set()
+        await giving
+        assert [slot.model and slot.model.name for slot in plane.pool.slots] == ["a", "a", "b"]
+        check(await ask(plane, "b", 3), 3)
+
+    with_plane(body, one_each("a", "b"), devices=3, preload=["a"], load_on_demand=True)
+
+
+def test_a_device_that_cannot_run_a_version_is_not_tried_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body(plane: DataPlane, doubles: Doubles) -> None:
+        model, tries, original = plane.model("a"), [0], doubles[1].program
+
+        def program(firmware: Firmware) -> None:
+            tries[0] += 1
+            if tries[0] == 1:
+                raise DeviceTimeout("silent")
+            original(firmware)
+
+        doubles[1].program = program  # type: ignore[method-assign]
+        plane.loader.replicas.wanted["a"] = 2
+        plane.loader.replicas.look()
+        slot = plane.pool.slots[1]
+        await eventually(lambda: slot.fencings == 1 and slot.state is SlotState.FREE)
+        for _ in range(100):
+            plane.loader.replicas.look()
+            await asyncio.sleep(0)
+        assert tries == [1]
+        monkeypatch.setattr(replicas, "REST_S", 0.0)
+        plane.loader.replicas._failed.clear()
+        plane.loader.replicas.look()
+        await eventually(lambda: len(model.devices) == 2)
+
+    with_plane(body, one_each("a"), devices=2, preload=["a"], load_on_demand=True)
