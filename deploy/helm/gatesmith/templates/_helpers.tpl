@@ -60,6 +60,7 @@ containers:
       - {name: GATESMITH_BOARD, value: {{ .Values.runtime.board | quote }}}
       - {name: GATESMITH_RESIDENTS, value: /var/run/gatesmith}
       - {name: GATESMITH_LOG_FORMAT, value: json}
+      - {name: GATESMITH_DRAIN_S, value: "5"}
       {{- if .Values.buildService.enabled }}
       - {name: GATESMITH_BUILD_SERVICE, value: {{ include "gatesmith.buildUrl" . | quote }}}
       - {name: GATESMITH_BUILD_TOKEN_FILE, value: /etc/gatesmith/build/token}
