@@ -98,9 +98,9 @@ def error_reply(error: Exception) -> Reply:
 
 def _inference(infer: Infer, predict: Predict) -> list[Route]:
     return [
-        Route("POST", f"{_MODEL}/infer", infer),
-        Route("POST", f"{_VERSION}/infer", infer),
-        Route("POST", "/v1/models/{name}:predict", predict),
+        Route("POST", f"{_MODEL}/infer", infer, is_prompt=infer.is_prompt),
+        Route("POST", f"{_VERSION}/infer", infer, is_prompt=infer.is_prompt),
+        Route("POST", "/v1/models/{name}:predict", predict, is_prompt=predict.is_prompt),
     ]
 
 

@@ -56,12 +56,16 @@ Endpoint = Callable[[Request], Awaitable[Reply]]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A method and a path whose ``{name}`` segments are free; ``admin`` endpoints change what is served."""
+    """A method and a path whose ``{name}`` segments are free; ``admin`` endpoints change what is served.
+
+    ``is_prompt`` says of a request that its endpoint needs no task: it sets no time limits and waits for little.
+    """
 
     method: str
     path: str
     endpoint: Endpoint
     admin: bool = False
+    is_prompt: Callable[[Request], bool] | None = None
     segments: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:

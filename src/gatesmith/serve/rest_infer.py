@@ -14,7 +14,7 @@ import numpy as np
 import orjson
 
 from gatesmith.errors import TensorMismatch
-from gatesmith.serve.bodies import Body, read_body
+from gatesmith.serve.bodies import LARGE_BYTES, Body, read_body
 from gatesmith.serve.dataplane import DataPlane, Model
 from gatesmith.serve.rest_http import HttpError, Reply, Request, json_reply
 from gatesmith.serve.rest_outputs import infer_reply
@@ -27,11 +27,26 @@ __all__ = ["Infer", "Predict"]
 _LARGE_ITEMS = 32_768
 
 
-class Infer:
+class _Inference:
+    """What both protocols have in common."""
+
+    def __init__(self, plane: DataPlane, settings: Settings) -> None:
+        self._plane, self._limit_bytes = plane, settings.body_limit_bytes
+
+    def is_prompt(self, request: Request) -> bool:
+        """Whether the body is read at once, and the model takes requests: nothing comes before the device's queue."""
+        if len(request.body) >= LARGE_BYTES or b"content-encoding" in request.headers:
+            return False
+        model = self._plane.loader.find(request.names["name"], request.names.get("version"))
+        return model is not None and model.ready
+
+
+class Infer(_Inference):
     """Open Inference Protocol: named tensors in and out."""
 
     def __init__(self, plane: DataPlane, settings: Settings, regions: Regions) -> None:
-        self._plane, self._limit_bytes, self._regions = plane, settings.body_limit_bytes, regions
+        super().__init__(plane, settings)
+        self._regions = regions
         self._prefix = secrets.token_hex(6)
         self._numbers = itertools.count()
 
@@ -56,11 +71,8 @@ class Infer:
         )
 
 
-class Predict:
+class Predict(_Inference):
     """KServe V1: a list of samples in, a list of predictions out; or columns in and columns out."""
-
-    def __init__(self, plane: DataPlane, settings: Settings) -> None:
-        self._plane, self._limit_bytes = plane, settings.body_limit_bytes
 
     async def __call__(self, request: Request) -> Reply:
         """``instances``, one value or one object for each sample; or ``inputs``, one list for each tensor."""

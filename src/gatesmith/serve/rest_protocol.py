@@ -23,6 +23,7 @@ from uvicorn.server import ServerState
 
 from gatesmith.errors import GatesmithError
 from gatesmith.serve.rest import RestDoor, error_reply
+from gatesmith.serve.rest_errand import Errand
 from gatesmith.serve.rest_http import Headers, HttpError, Match, Reply, Request
 
 __all__ = ["RestProtocol"]
@@ -64,7 +65,7 @@ class RestProtocol(asyncio.Protocol):
         self._parser = self._new_parser()
         self._transport: asyncio.Transport | None = None
         self._turns: deque[_Turn] = deque()
-        self._task: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[None] | Errand | None = None
         self._last = False  # the reply under way is this line's last one
         self._deaf = False  # nothing that still comes is looked at
         self._paused = self._choked = self._reading = self._lingers = False
@@ -212,6 +213,9 @@ class RestProtocol(asyncio.Protocol):
             turn = self._turns.popleft()
             if turn.failure is not None or turn.match is None:
                 self._send(error_reply(turn.failure or HttpError(400, "this is no HTTP request")), turn)
+            elif turn.match.route.is_prompt is not None and turn.match.route.is_prompt(turn.request):
+                errand = self._task = Errand(self._answer(turn, turn.match))
+                errand.start()
             else:
                 task = self._task = self._loop.create_task(self._answer(turn, turn.match))
                 self._state.tasks.add(task)

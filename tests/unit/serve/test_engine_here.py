@@ -94,10 +94,14 @@ def with_bench(body: Callable[[Bench], Awaitable[None]], *devices: Prompt, delay
 
 
 async def settled(bench: Bench) -> None:
-    """The device's thread has gone to sleep."""
+    """The devices' threads have gone to sleep."""
     async with asyncio.timeout(10):
-        while len(bench.deployment._idle) < len(bench.workers):
+        while not all(worker in bench.deployment._idle and _sleeps(worker) for worker in bench.workers):
             await asyncio.sleep(0)
+
+
+def _sleeps(worker: DeviceWorker) -> bool:
+    return worker._wakes.empty() and not worker._turn.locked()
 
 
 def test_what_comes_in_one_moment_is_one_batch_on_the_loop() -> None:
