@@ -28,7 +28,7 @@ class Residents:
         """``model``, ``digest`` and ``build_id`` by device id."""
         found = {}
         for path in sorted(self._folder.glob("*.json")) if self._folder.is_dir() else ():
-            with suppress(OSError, ValueError, KeyError, TypeError):
+            with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
                 data = json.loads(path.read_bytes()[:4096])
                 found[str(data["device"])] = {key: str(data.get(key, "")) for key in _KEYS}
         return found

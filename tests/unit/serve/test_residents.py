@@ -53,7 +53,7 @@ def test_what_others_left_there_is_passed_over(tmp_path: Path) -> None:
         ("iris:v1", "", "iris:v1"),
         ("flower=iris:v1", "flower", "iris:v1"),
         ("my.flower-2=/mnt/models", "my.flower-2", "/mnt/models"),
-        ("/tmp/a=b", "", "/tmp/a=b"),
+        ("./folder/a=b", "", "./folder/a=b"),
         ("registry.example/lab/iris:v1", "", "registry.example/lab/iris:v1"),
     ],
 )
