@@ -33,6 +33,7 @@ class Counts:
         "input_ns",
         "last_ns",
         "loads",
+        "misses",
         "output_ns",
         "overloaded",
         "per_batch",
@@ -49,7 +50,7 @@ class Counts:
         self.successes = self.success_ns = self.failures = self.failure_ns = 0
         self.overloaded = self.expired = self.cancelled = self.retried = self.fallback = 0
         self.queue_ns = self.input_ns = self.infer_ns = self.output_ns = 0
-        self.samples = self.batches = self.loads = self.evictions = self.last_ns = 0
+        self.samples = self.batches = self.loads = self.misses = self.evictions = self.last_ns = 0
         self.queue_us, self.request_us = [0] * BUCKETS, [0] * BUCKETS
         self.per_batch: dict[int, list[int]] = {}
 

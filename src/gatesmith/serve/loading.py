@@ -104,11 +104,13 @@ class Loader:
         ------
         ModelNotFound, ModelNotReady
         """
-        end = asyncio.get_running_loop().time() + self._settings.load_wait_s
+        waited, end = 0, asyncio.get_running_loop().time() + self._settings.load_wait_s
         while True:
             model = self.find(name, version)
             if model is not None and model.ready:
+                model.counts.misses += waited
                 return model
+            waited = 1
             await self._wait(name, version, model, end - asyncio.get_running_loop().time())
 
     async def load(self, name: str, version: str | None = None, *, fresh: bool = True, switch: bool = True) -> Model:
@@ -164,8 +166,7 @@ class Loader:
         return ModelNotFound(f"no model {name[:80]!r} is served here; the models are {self.names}", model=name[:80])
 
     async def _wait(self, name: str, version: str | None, model: Model | None, seconds: float) -> None:
-        """Wait for whatever may make a model ready."""
-        waitable: asyncio.Future[Any] | None = None
+        waitable: asyncio.Future[Any] | None = None  # whatever may make it ready
         if model is not None and model.recovery is not None:
             waitable = model.recovery
         elif self._settings.load_on_demand and name not in self._unloaded:

@@ -28,10 +28,23 @@ def configure_logs(settings: Settings, stream: TextIO | None = None) -> None:
 
 
 class TextFormatter(logging.Formatter):
-    """Time, level, message."""
+    """Time, level, message; whatever clients put into it, a line that begins with a time is a record."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S%z")
+
+    def format(self, record: logging.LogRecord) -> str:
+        """See :class:`logging.Formatter`."""
+        said = {**vars(record), "msg": _printable(record.getMessage()), "args": None}
+        first, *trace = super().format(logging.makeLogRecord(said)).split("\n")
+        return "\n".join([first, *(f"  {_printable(line)}" for line in trace)])
+
+
+def _printable(text: str) -> str:
+    """The text in one line, without what a terminal acts on."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 class JsonFormatter(logging.Formatter):

@@ -45,6 +45,7 @@ _MODEL_COUNTERS: list[tuple[str, str, Callable[[Counts], float]]] = [
     ("requests_retried", "Requests that a device failed to answer and that were queued again.", lambda c: c.retried),
     ("fallback_requests", "Requests that a fallback device answered.", lambda c: c.fallback),
     ("model_loads", "Times that the model was loaded.", lambda c: c.loads),
+    ("model_misses", "Requests that had to wait until the model was loaded.", lambda c: c.misses),
     ("model_evictions", "Times that the model lost its device to another model.", lambda c: c.evictions),
 ]
 _DEVICE_COUNTERS: list[tuple[str, str, Callable[[Slot], float]]] = [

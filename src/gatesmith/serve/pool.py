@@ -161,9 +161,12 @@ class Pool:
         device = slot.worker.device
         begin_ns = perf_counter_ns()
         await slot.worker.do(lambda: _program(device, firmware, vectors), limit_s=self._settings.program_limit_s)
-        slot.programming_ns += perf_counter_ns() - begin_ns
+        took_ns = perf_counter_ns() - begin_ns
+        slot.programming_ns += took_ns
         slot.programmings += 1
         slot.firmware, slot.failures = firmware, 0
+        facts = {"device": slot.id, "model": firmware.name, "seconds": round(took_ns / 1e9, 6)}
+        _log.info("device %s runs model %s after %.3f s", slot.id, firmware.name, facts["seconds"], extra=facts)
         self._note(slot.id, firmware)
 
     def _note(self, device: str, firmware: Firmware) -> None:

@@ -17,7 +17,7 @@ from gatesmith.serve.pool import Pool, Slot, SlotState
 
 __all__ = ["Replicas"]
 
-REST_S: Final = 30.0
+REST_S: Final = 5.0
 """How long a device is left alone by a version that it failed to run."""
 
 

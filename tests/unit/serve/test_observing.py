@@ -43,7 +43,28 @@ def logged(log_format: str, *, log_requests: bool = True) -> list[str]:
     stream = io.StringIO()
     configure_logs(Settings(log_format=log_format), stream)
     with_plane(one_good_one_bad, one_each("a"), preload=["a"], log_requests=log_requests)
-    return stream.getvalue().splitlines()
+    return [line for line in stream.getvalue().splitlines() if "runs model" not in line]
+
+
+def test_what_clients_write_stays_in_its_line_and_moves_no_terminal() -> None:
+    """A planted fault: a model's name that looks like a record of its own."""
+    stream = io.StringIO()
+    configure_logs(Settings(), stream)
+    name = "x\n2026-01-01T00:00:00+0000 INFO all is well\r\x1b[2K\x9b\u2028\u202e\udcff"
+    log = logging.getLogger("gatesmith.serve")
+    log.warning("model %s is not loaded", name)
+    try:
+        raise ValueError(name)
+    except ValueError:
+        log.exception("failed")
+    text = stream.getvalue()
+    first, second, *trace = text.split("\n")
+    assert first.endswith(
+        "WARNING model x\\n2026-01-01T00:00:00+0000 INFO all is well\\r\\x1b[2K\\x9b\\u2028\\u202e\\udcff is not loaded"
+    )
+    assert second.endswith("ERROR failed")
+    assert all(line.startswith("  ") for line in trace[:-1])
+    assert text.replace("\n", "").isprintable()
 
 
 def test_requests_as_json() -> None:
