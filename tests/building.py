@@ -94,13 +94,20 @@ class Site:
 
     def processes(self) -> list[str]:
         """Command lines of living processes that work for this site."""
-        found = []
+        return list(self._processes().values())
+
+    def pids(self, words: str) -> list[int]:
+        """Of those whose command line holds some words, and that are no guards on their way to become them."""
+        return [pid for pid, line in self._processes().items() if words in line and "guard.py" not in line]
+
+    def _processes(self) -> dict[int, str]:
+        found = {}
         for place in Path("/proc").iterdir():
             if place.name.isdigit() and int(place.name) != os.getpid():
                 with contextlib.suppress(OSError):
                     if bytes(self.home) in (place / "environ").read_bytes():
-                        found.append((place / "cmdline").read_text().replace("\0", " "))
-        return [line for line in found if line]
+                        found[int(place.name)] = (place / "cmdline").read_text().replace("\0", " ")
+        return {pid: line for pid, line in found.items() if line}
 
     def wait_for_silence(self) -> None:
         """Until nothing works for this site any more."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -85,6 +87,21 @@ def test_kill_in_every_stage_loses_nothing_and_builds_once(tmp_path: Path) -> No
                                    home=tmp_path / "other")  # fmt: skip
                 assert result(pulled)["digest"] == done["registry"].rpartition("@")[2]
                 assert registry.requests("PUT", of=f"/v2/lab/plans/manifests/{id}") == 1
+
+
+def test_a_killed_worker_is_started_again_in_every_stage(tmp_path: Path) -> None:
+    with a_site(tmp_path, fresh=True) as site, site.client() as client:
+        id = site.submit(client, site.order())["id"]
+        events = client.watch(id)
+        for stage in ("synthesis", "verify"):
+            next(event for event in events if _in_stage(stage)(event))
+            (worker,) = site.pids("builds/worker.py")
+            os.kill(worker, signal.SIGKILL)
+            again = next(event for event in events if event["kind"] == "state")
+            assert again["state"] == "queued"
+            assert "killed by signal 9" in again["why"]
+        assert list(events)[-1]["state"] == "done"
+        assert client.get(id)["attempts"] == 3
 
 
 def test_a_registry_that_is_killed_while_it_is_pushed_to(tmp_path: Path) -> None:
