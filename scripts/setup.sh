@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-needed="g++ fpga-icestorm openssl skopeo libusb-1.0-0 libftdi1-2"
+needed="g++ fpga-icestorm iproute2 openssl skopeo libusb-1.0-0 libftdi1-2"
 stamp=.venv/.set-up
 wanted=$(cat pyproject.toml scripts/setup.sh | sha256sum | cut -d' ' -f1)
 [ "$(cat "$stamp" 2>/dev/null || true)" = "$wanted" ] && exit 0
