@@ -137,7 +137,9 @@ class Deployment:
         futures = []
         for start in range(0, samples, step):
             part = {name: values[start : start + step] for name, values in tensors.items()}
-            futures.append(self._enqueue(part, min(step, samples - start), priority, timeout_us))
+            futures.append(self._queue(part, min(step, samples - start), priority, timeout_us))
+        for _ in futures:  # now that all of it is seen to wait
+            self._wake_one()
         try:
             answers = [await future for future in futures]
         finally:
@@ -211,6 +213,12 @@ class Deployment:
             self._wake_one()
 
     def _enqueue(self, tensors: Tensors, samples: int, priority: int, timeout_us: int) -> asyncio.Future[Answer]:
+        future = self._queue(tensors, samples, priority, timeout_us)
+        if self._idle:
+            self._wake_one()
+        return future
+
+    def _queue(self, tensors: Tensors, samples: int, priority: int, timeout_us: int) -> asyncio.Future[Answer]:
         lane = self._lanes[priority - 1 if 0 < priority <= PRIORITIES else DEFAULT_PRIORITY - 1]
         call = Call(tensors, samples, self._loop.create_future(), lane, perf_counter_ns())
         if timeout_us:
@@ -218,8 +226,6 @@ class Deployment:
             call.timer = self._loop.call_later(timeout_us / 1e6, self._expire, call)
         self.waiting += samples
         lane.append(call)
-        if self._idle:
-            self._wake_one()
         return call.future
 
     def _check_room(self, samples: int) -> None:

@@ -3,9 +3,8 @@
 The thread takes calls from the queue of the model that its device runs, makes one device call of them, and hands all
 answers back in one wake-up of the event loop. Encoding and decoding happen in the thread too, once for a batch.
 
-A device that waits for nothing needs no crossing: while its thread sleeps, small batches run on the event loop, once
-the loop has seen what else came in the same moment. Whoever uses the device has the worker's ``_turn``; the thread
-lets go of it only to sleep.
+A device that waits for nothing needs no crossing: while its thread sleeps, small batches run on the event loop.
+Whoever uses the device has the worker's ``_turn``; the thread lets go of it only to sleep.
 
 When the device fails, the thread takes nothing more: the pool decides what becomes of device and calls. A thread that
 does not come back from its device is abandoned; whatever it brings later is dropped.
@@ -93,6 +92,8 @@ class DeviceWorker:
         self._tasks: deque[_Task] = deque()
         self._wakes: SimpleQueue[None] = SimpleQueue()
         self._turn = threading.Lock()
+        self._crowded = False  # the last batch had more than one call
+        self._is_first = True  # nothing was run on the loop in this round of it
         self._current: Failure | None = None
         self._result: _Outcome | None = None
         self._dropped: list[Call] | None = None
@@ -104,10 +105,12 @@ class DeviceWorker:
 
     def wake(self) -> None:
         """See :class:`gatesmith.serve.deployment.Taker`."""
-        if self.device.waits:
-            self._wakes.put(None)
+        # Where many come at once, not before all of them are read: they belong into one batch, and a thread that wakes
+        # now would contend for the interpreter with the loop that reads.
+        if self._crowded:
+            self._loop.call_soon(self._look)
         else:
-            self._loop.call_soon(self._look_here)
+            self._look()
 
     async def do(self, work: Callable[[], T], *, limit_s: float | None = None) -> T:
         """Run something in the device's thread, after what it is at; ``limit_s`` is how long it may take.
@@ -167,8 +170,12 @@ class DeviceWorker:
         """Whether the thread runs; an abandoned one may hold its device as long as it does."""
         return self._thread.is_alive()
 
-    def _look_here(self) -> None:
+    def _look(self) -> None:
         """Run what waits on the event loop, or let the thread do it."""
+        if self.device.waits or not self._look_here():
+            self._wakes.put(None)
+
+    def _look_here(self) -> bool:
         deployment, done = self.deployment, False
         small = deployment is not None and deployment.waiting * deployment.sample_bytes <= HERE_BYTES
         if deployment is not None and small and not self._tasks and self._turn.acquire(blocking=False):
@@ -176,8 +183,7 @@ class DeviceWorker:
                 done = self._run_here(deployment)
             finally:
                 self._turn.release()
-        if not done:
-            self._wakes.put(None)
+        return done
 
     def _run_here(self, deployment: Deployment) -> bool:
         """Whether all was run, and the thread may sleep on."""
@@ -186,9 +192,20 @@ class DeviceWorker:
         deployment.forget(over)
         if calls:
             outcome = self._run_calls(deployment, calls)
-            outcome.settle(*outcome.arguments)
+            if self._is_first:
+                self._is_first = False
+                self._loop.call_soon(self._next_round)
+            else:
+                self._crowded = True
+            if outcome.is_urgent:  # whoever queued these calls may still be at it
+                self._loop.call_soon(outcome.settle, *outcome.arguments)
+            else:
+                outcome.settle(*outcome.arguments)
         # Before the thread may wake: it must find itself among the idle, once.
         return not wait_s and self.deployment is deployment and deployment.rest(self)
+
+    def _next_round(self) -> None:
+        self._is_first = True
 
     # From here on: the device's thread, up to where the loop is called.
 
@@ -258,6 +275,7 @@ class DeviceWorker:
 
     def _run_calls(self, deployment: Deployment, calls: list[Call]) -> _Outcome:
         self._current = current = Failure(deployment, calls, TimeoutError())
+        self._crowded = len(calls) > 1
         self.overdue_at = monotonic() + self._limit_s
         try:
             return _Outcome(self._deliver, (current, self._compute(deployment, calls)), False)

@@ -104,19 +104,21 @@ def _sleeps(worker: DeviceWorker) -> bool:
     return worker._wakes.empty() and not worker._turn.locked()
 
 
-def test_what_comes_in_one_moment_is_one_batch_on_the_loop() -> None:
+def test_a_request_is_run_at_once_and_many_as_one_batch() -> None:
     device = Prompt()
 
     async def body(bench: Bench) -> None:
         await settled(bench)
-        tasks = [bench.infer(1, value) for value in range(5)]
-        assert await asyncio.gather(*tasks) == [wanted(1, value) for value in range(5)]
-        assert device.calls == [5]
-        assert device.callers == [bench.loop_thread]
-        assert await bench.infer(2, 7) == wanted(2, 7)
-        assert device.calls == [5, 2]
-        assert bench.counts.samples == 7
-        assert bench.counts.batches == 2
+        for moment in range(2):
+            tasks = [bench.infer(1, value) for value in range(moment, moment + 5)]
+            assert await asyncio.gather(*tasks) == [wanted(1, value) for value in range(moment, moment + 5)]
+        assert device.calls == [1, 1, 3, 5]  # the second one in a round of the loop says that there are more
+        for _ in range(2):
+            assert await bench.infer(2, 7) == wanted(2, 7)
+        assert device.calls == [1, 1, 3, 5, 2, 2]
+        assert set(device.callers) == {bench.loop_thread}
+        assert bench.counts.samples == 14
+        assert bench.counts.batches == 6
         assert bench.counts.infer_ns > 0
         assert bench.workers[0].device_ns == bench.counts.infer_ns
         assert bench.deployment.waiting == 0
