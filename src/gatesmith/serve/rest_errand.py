@@ -5,7 +5,7 @@ What it runs must not need ``asyncio.current_task()``, so no ``asyncio.timeout``
 """
 
 # Ref: CPython asyncio/tasks.py, Task.__step: a coroutine yields the future it waits for, or nothing to be called again
-# Measured, 16 floats, a device on the event loop, one client: see docs/decisions/0009
+# Measured: docs/decisions/0009-rest-from-the-socket.md
 
 from __future__ import annotations
 
