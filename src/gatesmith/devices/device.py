@@ -141,6 +141,10 @@ class Device(ABC):
     def reset(self) -> None:
         """Clear the counters and whatever the link had half received."""
 
+    def abort(self) -> None:
+        """Let a call that hangs in another thread fail soon, where that is possible; only closing is allowed then."""
+        return
+
     @abstractmethod
     def close(self) -> None:
         """Give everything back; closing twice is allowed."""

@@ -9,6 +9,7 @@ openFPGALoader against its command line.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import subprocess
@@ -55,7 +56,7 @@ class SerialTransport:
     """
 
     def __init__(self, path: str, *, baud: int) -> None:
-        self._path = path
+        self._path, self._aborted = path, False
         try:
             self._port: Any = serial.Serial(path, baudrate=baud, timeout=0, write_timeout=10, exclusive=True)
         except (serial.SerialException, ValueError, OSError) as error:
@@ -63,34 +64,57 @@ class SerialTransport:
 
     def write(self, data: bytes) -> None:
         """See :class:`gatesmith.devices.driver.Transport`."""
+        self._check()
         try:
             self._port.write(data)
         except (serial.SerialException, OSError) as error:
             raise DeviceTimeout(f"serial port {self._path} took no more bytes: {error}", device=self._path) from error
+        self._check()  # a write that was cancelled ends like any other
 
     def read(self, max_bytes: int, timeout_s: float) -> bytes:
         """See :class:`gatesmith.devices.driver.Transport`."""
+        self._check()
         try:
             self._port.timeout = timeout_s
-            return bytes(self._port.read(max_bytes))
+            data = bytes(self._port.read(max_bytes))
         except (serial.SerialException, OSError, TypeError) as error:
             raise DeviceNotFound(
                 f"serial port {self._path} went away: {error}; check the cable", device=self._path
             ) from error
+        self._check()
+        return data
 
     def close(self) -> None:
         """See :class:`gatesmith.devices.driver.Transport`."""
         self._port.close()
+
+    def abort(self) -> None:
+        """Let what waits in another thread fail at once, and everything after it."""
+        self._aborted = True
+        for cancel in ("cancel_read", "cancel_write"):
+            with contextlib.suppress(AttributeError, OSError, TypeError):  # not every kind of port has them
+                getattr(self._port, cancel)()
+
+    def _check(self) -> None:
+        if self._aborted:
+            raise DeviceTimeout(f"serial port {self._path} was given up while it was in use", device=self._path)
 
 
 class SerialDevice(LinkedDevice):
     """A board behind a serial port."""
 
     kind = "serial"
+    _transport: SerialTransport | None = None
 
     def open_transport(self, firmware: Firmware) -> Transport:
         """Open the port at the firmware's rate."""
-        return SerialTransport(self.address, baud=firmware.link.baud)
+        self._transport = SerialTransport(self.address, baud=firmware.link.baud)
+        return self._transport
+
+    def abort(self) -> None:
+        """See :meth:`Device.abort`."""
+        if self._transport is not None:
+            self._transport.abort()
 
     def program(self, firmware: Firmware) -> None:
         """Use the firmware that the board runs already, or load this one through openFPGALoader.

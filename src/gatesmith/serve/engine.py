@@ -148,6 +148,8 @@ class DeviceWorker:
         """Leave the thread to its fate; gives what it was at. When it ever comes back, it closes the device."""
         self._abandoned = self._ended = True
         self.deployment = None
+        with contextlib.suppress(Exception):
+            self.device.abort()
         for task in (self._task, *self._tasks):
             if task is not None:
                 _settle(task.future, None, error)

@@ -18,6 +18,8 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from gatesmith.serve.tensors import packed
+
 __all__ = ["dumps_in_slices", "loads_in_slices"]
 
 _SLICE_BYTES, _SLICE_ITEMS = 32 << 10, 4096
@@ -117,6 +119,9 @@ def _array(items: list[Any], rows: bool) -> NDArray[Any] | None:
     if not items or (rows and (set(map(type, items)) != {list} or len(set(map(len, items))) != 1)):
         return None
     flat = list(chain.from_iterable(items)) if rows else items
+    values = packed(flat)
+    if values is not None and (values != np.floor(values)).any():  # else they may be whole numbers all
+        return values.reshape(len(items), -1) if rows else values
     kinds = frozenset(map(type, flat))
     if not kinds or not kinds <= _FLOATS:
         return None

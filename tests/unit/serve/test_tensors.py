@@ -129,3 +129,32 @@ def test_samples_are_nested_lists() -> None:
     for bad in ([1, 2, 3, 4], [[1, 2], [3, 4]], [[[1, 2], [3, None]]], [{}], ["ab"]):
         with pytest.raises(TensorMismatch):
             samples_of(FLOATS, bad)
+
+
+@pytest.mark.parametrize("datatype", ["FP32", "FP64"])
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.9])
+def test_long_lists_are_what_numpy_makes_of_them(datatype: str, share: float) -> None:
+    random = np.random.default_rng(0)
+    values: list[Any] = random.normal(0, 3, 4000).tolist()
+    for place in np.flatnonzero(random.random(4000) < share):
+        values[place] = [0, 1, 0.0, 1.0, -0.0, 2**53 + 1, 2**70, -7][place % 8]
+    array = array_of(spec(datatype, 4), tensor(values, shape=(1000, 4), datatype=datatype))
+    wanted = np.array(values, dtype=array.dtype).reshape(1000, 4)
+    assert array.tobytes() == wanted.tobytes()
+
+
+@pytest.mark.parametrize("bad", [True, False, "1", None, [1.0], 10**400])
+@pytest.mark.parametrize("filler", [2.5, 1.0, 0])
+def test_one_bad_value_in_a_long_list_is_found(bad: Any, filler: Any) -> None:
+    """A planted fault: true and false are numbers to Python."""
+    values = [filler] * 4000
+    values[3000] = bad
+    with pytest.raises(TensorMismatch, match=r"element 3000, which is no FP32|out of the range of FP32"):
+        array_of(spec("FP32", 4), tensor(values, shape=(1000, 4)))
+
+
+def test_a_long_list_of_floats_may_be_out_of_range() -> None:
+    values = [2.5] * 4000
+    values[17] = 1e39
+    with pytest.raises(TensorMismatch, match="not finite in FP32"):
+        array_of(spec("FP32", 4), tensor(values, shape=(1000, 4)))
