@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from gatesmith.boards import find_board
 from gatesmith.firmware import Firmware, Link, Report
+from gatesmith.gateware.engines import build_core, choose_engine, plan_logic
 from gatesmith.gateware.top import compose
-from gatesmith.gateware.trace import trace
-from gatesmith.gateware.unrolled import unroll
 from gatesmith.model.graph import Graph
 from gatesmith.toolchain import elaborate
 
@@ -19,7 +18,7 @@ def rtl_firmware(graph: Graph, board_name: str, *, cutoff: int = 4, build_id: st
     """Firmware whose bitstream is empty and whose ``top.v`` is whole."""
     board = find_board(board_name)
     link = Link(divisor=board.divisor, clock_hz=board.clock_hz)
-    core = unroll(trace(graph), cutoff=cutoff)
+    core = build_core(plan_logic(graph), cutoff=cutoff)
     design = compose(core, contract=graph.contract(), link=link, build_id=build_id)
     return Firmware(
         name=graph.name,
@@ -33,7 +32,7 @@ def rtl_firmware(graph: Graph, board_name: str, *, cutoff: int = 4, build_id: st
         latency_cycles=design.latency_cycles,
         initiation_interval_cycles=design.initiation_interval_cycles,
         build_id=design.build_id,
-        engine="unrolled",
+        engine=choose_engine(graph, "auto"),
         model_digest=graph.digest,
         report=Report(utilization={}, fmax_hz=0.0),
         toolchain={},

@@ -41,7 +41,7 @@ __all__ = ["ENGINES", "Build", "Progress", "build_firmware"]
 Progress = Callable[[str, float], None]
 """Called with the name of a stage and the part of it that is done, 0 to 1."""
 
-ENGINES = ("auto", "unrolled")
+ENGINES = ("auto", "unrolled", "trees")
 
 BUILD_VECTORS = 1000
 """Random samples of the proof that every build runs; ``verify`` takes more."""
@@ -138,7 +138,7 @@ def build_firmware(
         raise BuildError(f"engine {engine!r} does not exist; engines are {', '.join(ENGINES)}")
     if clock_hz is not None and clock_hz <= 0:
         raise BuildError(f"clock is {clock_hz} Hz, a positive number is needed", clock_hz=clock_hz)
-    order = _Order(model, find_board(board), calibration, precision, clock_hz, seed, name, trust_pickle, graph)
+    order = _Order(model, find_board(board), calibration, precision, engine, clock_hz, seed, name, trust_pickle, graph)
     clock = _Clock(progress)
     with clock.stage("lookup"):
         found = order.find()
@@ -177,6 +177,7 @@ class _Order:
     board: Board
     calibration: str | Path | Mapping[str, NDArray[Any]] | NDArray[Any] | None
     precision: int
+    engine: str
     clock_hz: int | None
     seed: int
     name: str | None
@@ -209,7 +210,15 @@ class _Order:
                 digest.update(hashlib.sha256(Path(source).read_bytes()).digest())
             elif source is not None:
                 return None
-        facts = [repr(self.board), self.precision, repr(self.link), self.seed, self.name, Path(self.model).stem]
+        facts = [
+            repr(self.board),
+            self.precision,
+            self.engine,
+            repr(self.link),
+            self.seed,
+            self.name,
+            Path(self.model).stem,
+        ]
         packages = [version(package) for package in ("gatesmith", "da4ml", "amaranth", "numpy")]
         digest.update(json.dumps([facts, packages, _tools(self.board), self._can_decode()]).encode())
         return digest.hexdigest()
@@ -234,7 +243,7 @@ class _Order:
                 data = load_calibration(Path(data))
         with clock.stage("quantize"):
             integer, report = quantize(graph, data, precision=self.precision)
-        placed = _Placement(integer, self.board, self.link, self.seed, clock)
+        placed = _Placement(integer, self.engine, self.board, self.link, self.seed, clock)
         design, products, tries = placed.run()
         vectors = np.concatenate([corner_vectors(integer), random_vectors(integer, BUILD_VECTORS)])
         firmware = Firmware(
@@ -249,7 +258,7 @@ class _Order:
             latency_cycles=design.latency_cycles,
             initiation_interval_cycles=design.initiation_interval_cycles,
             build_id=design.build_id,
-            engine="unrolled",
+            engine=placed.engine,
             model_digest=model_digest(self.model, graph),
             report=products.report,
             toolchain=dict(products.toolchain) | {"gatesmith": version("gatesmith"), "da4ml": version("da4ml")},
@@ -261,7 +270,7 @@ class _Order:
         )
         with clock.stage("verify"):
             wanted = reference.infer(integer, vectors)
-            prove("reference", placed.adders.infer(vectors), wanted)
+            prove("reference", placed.logic.infer(vectors), wanted)
             prove("rtl", on_emulator(firmware, vectors), wanted)
             levels = ["reference", "rtl"]
             if self._can_decode():
@@ -300,12 +309,13 @@ def _tools(board: Board) -> list[str]:
 class _Placement:
     """Cut-offs, largest first, until the clock is reached."""
 
-    def __init__(self, graph: Graph, board: Board, link: Link, seed: int, clock: _Clock) -> None:
-        from gatesmith.gateware.trace import trace
+    def __init__(self, graph: Graph, engine: str, board: Board, link: Link, seed: int, clock: _Clock) -> None:
+        from gatesmith.gateware.engines import choose_engine, plan_logic
 
+        self.engine = choose_engine(graph, engine)
         self.graph, self.board, self.link, self.seed, self.clock = graph, board, link, seed, clock
         with clock.stage("trace"):
-            self.adders = trace(graph)
+            self.logic = plan_logic(graph, self.engine)
         self.tries: list[Mapping[str, float]] = []
 
     def run(self) -> tuple[Design, Any, list[Mapping[str, float]]]:
@@ -325,12 +335,12 @@ class _Placement:
                 raise self._missed()
 
     def _try(self, cutoff: int, seed: int) -> tuple[Design, Any]:
+        from gatesmith.gateware.engines import build_core
         from gatesmith.gateware.top import compose
-        from gatesmith.gateware.unrolled import unroll
         from gatesmith.toolchain import execute, plan
 
         with self.clock.stage("gateware"):
-            core = unroll(self.adders, cutoff=cutoff)
+            core = build_core(self.logic, cutoff=cutoff)
             build_id = _build_id(self.graph, self.board, self.link, cutoff)
             design = compose(core, contract=self.graph.contract(), link=self.link, build_id=build_id)
         products = execute(plan(design, self.board, seed=seed), cache=cache_path("builds"), progress=self.clock.tell)

@@ -1,7 +1,8 @@
 """The proof that a firmware computes what its graph says: integers compared, level by level.
 
-Levels, from the model to the chip: ``reference`` (da4ml's emulator of the adder graph), ``rtl`` (the complete top under
-Verilator, over the wire), ``bitstream`` (the same with the netlist that an iCE40 bitstream decodes to).
+Levels, from the model to the chip: ``reference`` (the engine's plan, which da4ml's emulator runs for an adder graph),
+``rtl`` (the complete top under Verilator, over the wire), ``bitstream`` (the same with the netlist that an iCE40
+bitstream decodes to).
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ def verify_firmware(firmware: Firmware, *, level: str = "rtl", samples: int = 10
     Parameters
     ----------
     level : str
-        ``reference``: da4ml's emulator of the adder graph; ``rtl``: the complete top under Verilator, over the wire;
+        ``reference``: the engine's plan; ``rtl``: the complete top under Verilator, over the wire;
         ``bitstream``: the same with the netlist that the bitstream decodes to (iCE40).
     samples : int
         Random samples beside the corners.
@@ -114,9 +115,9 @@ def verify_firmware(firmware: Firmware, *, level: str = "rtl", samples: int = 10
     if level != "reference":
         given = on_emulator(firmware if level == "rtl" else decoded(firmware), vectors)
     else:
-        from gatesmith.gateware.trace import trace
+        from gatesmith.gateware.engines import plan_logic
 
-        given = trace(graph).infer(vectors)
+        given = plan_logic(graph).infer(vectors)
     seconds = time.perf_counter() - start
     prove(level, given, wanted)
     return Verification(level=level, samples=len(vectors), mismatches=0, seconds=seconds)

@@ -145,9 +145,9 @@ def test_a_board_that_answers_one_wrong_integer_is_found(monkeypatch: pytest.Mon
 
 
 def test_wrong_adders_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    from gatesmith.gateware import trace
+    from gatesmith.gateware import engines
 
-    make = trace.trace
+    make = engines.trace
 
     class Wrong:
         def __init__(self, adders: Any) -> None:
@@ -159,8 +159,8 @@ def test_wrong_adders_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
         def __getattr__(self, name: str) -> Any:
             return getattr(self.adders, name)
 
-    monkeypatch.setattr(trace, "trace", lambda graph: Wrong(make(graph)))
-    monkeypatch.setattr("gatesmith.gateware.unrolled.unroll", _unwrapped_unroll())
+    monkeypatch.setattr(engines, "trace", lambda graph: Wrong(make(graph)))
+    monkeypatch.setattr(engines, "unroll", _unwrapped_unroll())
     with pytest.raises(VerificationFailed, match="level reference differs"):
         build()
 

@@ -36,9 +36,8 @@ def preview_firmware(
     ------
     ModelError, BuildError
     """
+    from gatesmith.gateware.engines import build_core, choose_engine, plan_logic
     from gatesmith.gateware.top import compose
-    from gatesmith.gateware.trace import trace
-    from gatesmith.gateware.unrolled import unroll
     from gatesmith.quantize import load_calibration, quantize
     from gatesmith.toolchain import elaborate
 
@@ -48,9 +47,9 @@ def preview_firmware(
     progress("gateware", 0.0)
     clock_hz = order.clock_hz or board.clock_hz
     link = Link(divisor=max(MIN_DIVISOR, round(clock_hz / board.baud)), clock_hz=clock_hz)
-    adders = trace(integer)
+    logic = plan_logic(integer, order.engine)
     build_id = order.digest.removeprefix("sha256:")[:32]
-    design = compose(unroll(adders, cutoff=CUTOFF), contract=integer.contract(), link=link, build_id=build_id)
+    design = compose(build_core(logic, cutoff=CUTOFF), contract=integer.contract(), link=link, build_id=build_id)
     firmware = Firmware(
         name=graph.name,
         board=board.name,
@@ -63,7 +62,7 @@ def preview_firmware(
         latency_cycles=design.latency_cycles,
         initiation_interval_cycles=design.initiation_interval_cycles,
         build_id=build_id,
-        engine="unrolled",
+        engine=choose_engine(integer, order.engine),
         model_digest=order.model,
         report=Report(utilization={}, fmax_hz=0.0),
         toolchain={"gatesmith": version("gatesmith"), "da4ml": version("da4ml")},
@@ -74,6 +73,6 @@ def preview_firmware(
     progress("verify", 0.0)
     vectors = np.concatenate([corner_vectors(integer), random_vectors(integer, VECTORS)])
     wanted = reference.infer(integer, vectors)
-    prove("reference", adders.infer(vectors), wanted)
+    prove("reference", logic.infer(vectors), wanted)
     prove("rtl", on_emulator(firmware, vectors), wanted)
     return replace(firmware, verified=("reference", "rtl"))

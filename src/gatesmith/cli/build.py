@@ -28,7 +28,7 @@ def build(
     board: Annotated[str, typer.Option(help="Board to build for; see 'gatesmith boards'.")],
     calibration: Annotated[Path | None, typer.Option(help="Data like the model's inputs: .npz, .npy or .csv")] = None,
     precision: Annotated[int, typer.Option(help="Bits of weights and activations, 2 to 16.")] = 8,
-    engine: Annotated[str, typer.Option(help="auto or unrolled")] = "auto",
+    engine: Annotated[str, typer.Option(help="auto, unrolled or trees")] = "auto",
     clock_mhz: Annotated[float | None, typer.Option(help="Clock of the gateware; the board's own without.")] = None,
     seed: Annotated[int, typer.Option(help="Start of the placer's random numbers.", min=1, max=2**31 - 8)] = 1,
     tag: Annotated[

@@ -85,7 +85,7 @@ class GraphBuilder:
         edge = self.renamed.get(edge.name, edge)
         taken = {terminal.edge.name for terminal in (*self.inputs, *self.outputs)}
         if edge.name in taken and edge.name != name:
-            edge = self._append(
+            edge = self.append(
                 Reshape(name=f"{name}/output", inputs=(edge.name,), output=Edge(name=name, shape=edge.shape))
             )
         elif edge.name != name:
@@ -106,8 +106,8 @@ class GraphBuilder:
         weight = np.asarray(weight, dtype=np.float64)
         bias = np.zeros(weight.shape[1]) if bias is None else np.asarray(bias, dtype=np.float64)
         x = self.reshape(f"{name}/flatten", x, (x.elements,))
-        return self._append(
-            Dense(name=name, inputs=(x.name,), output=self._edge(name, (weight.shape[1],)), weight=weight, bias=bias)
+        return self.append(
+            Dense(name=name, inputs=(x.name,), output=self.edge(name, (weight.shape[1],)), weight=weight, bias=bias)
         )
 
     def scale(self, name: str, x: Edge, scale: Real, offset: Real) -> Edge:
@@ -124,48 +124,46 @@ class GraphBuilder:
 
     def relu(self, name: str, x: Edge) -> Edge:
         """``max(x, 0)``."""
-        return self._append(ReLU(name=name, inputs=(x.name,), output=self._edge(name, x.shape)))
+        return self.append(ReLU(name=name, inputs=(x.name,), output=self.edge(name, x.shape)))
 
     def clip(self, name: str, x: Edge, low: float, high: float) -> Edge:
         """``min(max(x, low), high)``."""
-        return self._append(Clip(name=name, inputs=(x.name,), output=self._edge(name, x.shape), low=low, high=high))
+        return self.append(Clip(name=name, inputs=(x.name,), output=self.edge(name, x.shape), low=low, high=high))
 
     def table(self, name: str, x: Edge, function: str) -> Edge:
         """A unary function by its name."""
-        return self._append(
-            LookupTable(name=name, inputs=(x.name,), output=self._edge(name, x.shape), function=function)
-        )
+        return self.append(LookupTable(name=name, inputs=(x.name,), output=self.edge(name, x.shape), function=function))
 
     def add(self, name: str, a: Edge, b: Edge) -> Edge:
         """``a + b``."""
-        return self._append(Add(name=name, inputs=(a.name, b.name), output=self._edge(name, a.shape)))
+        return self.append(Add(name=name, inputs=(a.name, b.name), output=self.edge(name, a.shape)))
 
     def concat(self, name: str, edges: Sequence[Edge]) -> Edge:
         """Flat edges side by side."""
         shape = (sum(edge.elements for edge in edges),)
-        return self._append(
-            Concat(name=name, inputs=tuple(edge.name for edge in edges), output=self._edge(name, shape))
-        )
+        return self.append(Concat(name=name, inputs=tuple(edge.name for edge in edges), output=self.edge(name, shape)))
 
     def reshape(self, name: str, x: Edge, shape: tuple[int, ...]) -> Edge:
         """The same numbers in another shape; nothing when it has it already."""
         if x.shape == shape:
             return x
-        return self._append(Reshape(name=name, inputs=(x.name,), output=self._edge(name, shape)))
+        return self.append(Reshape(name=name, inputs=(x.name,), output=self.edge(name, shape)))
 
     def arg_max(self, name: str, x: Edge, shape: tuple[int, ...] = ()) -> Edge:
         """Index of the largest element."""
-        return self._append(ArgMax(name=name, inputs=(x.name,), output=self._edge(name, shape)))
+        return self.append(ArgMax(name=name, inputs=(x.name,), output=self.edge(name, shape)))
 
     def graph(self) -> Graph:
         """The finished float graph."""
         return Graph(name=self.name, inputs=tuple(self.inputs), nodes=tuple(self.nodes), outputs=tuple(self.outputs))
 
-    def _edge(self, name: str, shape: tuple[int, ...]) -> Edge:
+    def edge(self, name: str, shape: tuple[int, ...]) -> Edge:
+        """A new edge for a node's output; its name is made unique."""
         edges = [terminal.edge for terminal in self.inputs] + [node.output for node in self.nodes]
         return Edge(name=_fresh(name, {edge.name for edge in edges} | self.reserved), shape=shape)
 
-    def _append(self, node: Node) -> Edge:
+    def append(self, node: Node) -> Edge:
+        """A node that has no method of its own here; its name is made unique."""
         name = _fresh(node.name, {other.name for other in self.nodes})
         self.nodes.append(node if node.name == name else replace(node, name=name))
         return node.output

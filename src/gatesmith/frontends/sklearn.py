@@ -1,4 +1,4 @@
-"""scikit-learn estimators: linear models and multi-layer perceptrons, alone or behind scalers in a Pipeline.
+"""scikit-learn estimators: linear models, multi-layer perceptrons and trees, alone or behind scalers in a Pipeline.
 
 Classifiers give out one column for each class, so that the largest one is the predicted class. Where the estimator has
 probabilities, the gateware gives logits and the host applies softmax, as the contract declares; a binary model's logit
@@ -20,6 +20,7 @@ import numpy as np
 from gatesmith.contract import HostOperation, HostOperationKind
 from gatesmith.errors import GatesmithError, ModelError, ModelUnreadable, NotInstalled, UnsupportedOperation
 from gatesmith.frontends.frontend import Frontend, GraphBuilder
+from gatesmith.frontends.sklearn_trees import TREES, Scores, tree_scores
 from gatesmith.model.graph import Graph
 from gatesmith.model.nodes import Edge
 
@@ -210,9 +211,11 @@ def _predictor(builder: GraphBuilder, x: Edge, estimator: Any) -> None:
         return _mlp(builder, x, estimator)
     if name in LINEAR:
         return _linear(builder, x, estimator)
+    if name in TREES:
+        return _trees(builder, tree_scores(builder, x, estimator), estimator)
     raise UnsupportedOperation(
         f"estimator {name} has no translation; supported are MLPClassifier, MLPRegressor, LogisticRegression, "
-        f"LinearRegression, Ridge, SGDClassifier, SGDRegressor and their kind",
+        f"LinearRegression, Ridge, SGDClassifier, SGDRegressor and their kind, and {', '.join(sorted(TREES))}",
         node=name,
         operation=name,
     )
@@ -269,6 +272,14 @@ def _linear(builder: GraphBuilder, x: Edge, estimator: Any) -> None:
         builder.output(scores, "probabilities", host=SOFTMAX, labels=_labels(estimator))
     else:
         builder.output(scores, "scores", labels=_labels(estimator))
+
+
+def _trees(builder: GraphBuilder, scores: Scores, estimator: Any) -> None:
+    if hasattr(estimator, "classes_"):
+        host = SOFTMAX if scores.are_logits else ()
+        builder.output(scores.edge, "probabilities", host=host, labels=_labels(estimator))
+    else:
+        builder.output(scores.edge, "predictions")
 
 
 def _labels(estimator: Any) -> list[str]:

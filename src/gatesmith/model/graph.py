@@ -20,6 +20,7 @@ from gatesmith.contract import Contract, HostOperation, HostOperationKind, Port,
 from gatesmith.errors import AccuracyLost, ModelError, ModelUnreadable
 from gatesmith.fixed import MAX_WIDTH, FixedPoint, Overflow, Rounding
 from gatesmith.model import nodes as node_kinds
+from gatesmith.model.ensemble import TreeEnsemble
 from gatesmith.model.node import Bounds, Edge, Node, parameters
 from gatesmith.tensor import Datatype, TensorSpec
 
@@ -40,6 +41,7 @@ KINDS: dict[str, type[Node]] = {
         node_kinds.Reshape,
         node_kinds.Requantize,
         node_kinds.ArgMax,
+        TreeEnsemble,
     )
 }
 
@@ -314,16 +316,17 @@ def _node_to_json(node: Node) -> dict[str, Any]:
 
 
 _WRITERS: dict[str, Callable[[Any], Any]] = {
-    "weight": lambda v: v.tolist(),
-    "bias": lambda v: v.tolist(),
+    **dict.fromkeys(("weight", "bias", "threshold", "value"), lambda v: v.tolist()),
+    **dict.fromkeys(("root", "feature", "left", "right"), lambda v: v.tolist()),
     "table": lambda v: None if v is None else v.tolist(),
     "low": float,  # 0 and 0.0 are the same end
     "high": float,
 }
 
 _READERS: dict[str, Callable[[Any], Any]] = {
-    "weight": lambda v: np.array(v, dtype=np.float64),
-    "bias": lambda v: np.array(v, dtype=np.float64),
+    **dict.fromkeys(("weight", "bias", "threshold"), lambda v: np.array(v, dtype=np.float64)),
+    **dict.fromkeys(("root", "feature", "left", "right"), lambda v: np.array(v, dtype=np.int64)),
+    "value": lambda v: np.array(v, dtype=np.float64),
     "table": lambda v: None if v is None else np.array(v, dtype=np.float64),
     "rounding": Rounding,
     "overflow": Overflow,

@@ -10,6 +10,7 @@ point. A Dense node or a table changes it for nothing, and the host takes it bac
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -38,7 +39,7 @@ from gatesmith.model.nodes import (
 )
 from gatesmith.quantize.formats import best_format, moved
 
-__all__ = ["OUTPUT_BITS", "ROUNDING", "allocate"]
+__all__ = ["OUTPUT_BITS", "ROUNDING", "allocate", "on_host"]
 
 Real = NDArray[np.float64]
 
@@ -63,7 +64,9 @@ INPUT_FRACTION_BITS = range(-8, 21)
 WEIGHT_FRACTION_BITS = range(-30, 31)
 
 
-def allocate(graph: Graph, data: dict[str, NDArray[Any]], precision: int) -> Graph:
+def allocate(
+    graph: Graph, data: dict[str, NDArray[Any]], precision: int, *, formats: Mapping[str, FixedPoint] | None = None
+) -> Graph:
     """The integer graph.
 
     Parameters
@@ -72,9 +75,11 @@ def allocate(graph: Graph, data: dict[str, NDArray[Any]], precision: int) -> Gra
         A float graph, folded.
     data : dict of str to ndarray, shape (samples, *input shape)
         Checked calibration data for each input.
+    formats : mapping of str to FixedPoint, optional
+        Formats of inputs that are chosen already.
     """
     with np.errstate(over="ignore", invalid="ignore"):
-        values = reference.evaluate(graph, {t.edge.name: _on_host(t, data[t.edge.name]) for t in graph.inputs})
+        values = reference.evaluate(graph, {t.edge.name: on_host(t, data[t.edge.name]) for t in graph.inputs})
     for name, real in values.items():
         finite = np.isfinite(real.reshape(len(real), -1)).all(axis=1)
         if not finite.all():
@@ -83,10 +88,11 @@ def allocate(graph: Graph, data: dict[str, NDArray[Any]], precision: int) -> Gra
                 f"samples, the first at row {int(np.argmin(finite))}",
                 edge=name,
             )
-    return _Allocation(graph=graph, values=values, precision=precision).run()
+    return _Allocation(graph=graph, values=values, precision=precision, given=formats or {}).run()
 
 
-def _on_host(terminal: Terminal, values: NDArray[Any]) -> Real:
+def on_host(terminal: Terminal, values: NDArray[Any]) -> Real:
+    """What the host makes of a client's values."""
     real = values.astype(np.float64)
     for operation in terminal.host:
         real = operation.apply(real)
@@ -100,6 +106,7 @@ class _Allocation:
     graph: Graph
     values: dict[str, Real]  # of the float edges
     precision: int
+    given: Mapping[str, FixedPoint]  # inputs whose format is chosen already
     nodes: list[Node] = field(default_factory=list)
     edges: dict[str, Edge] = field(default_factory=dict)  # float edge -> integer edge
     exponents: dict[str, int] = field(default_factory=dict)  # integer edge -> its value is the float one times 2**this
@@ -115,6 +122,8 @@ class _Allocation:
         return Graph(name=self.graph.name, inputs=inputs, nodes=tuple(self.nodes), outputs=outputs)
 
     def _input(self, terminal: Terminal) -> Terminal:
+        if terminal.edge.name in self.given:
+            return self._as_given(terminal, self.given[terminal.edge.name], 0)
         values = self.values[terminal.edge.name]
         format = best_format(values, self.precision, signed=bool(values.min() < 0))
         # fraction bits that no sample uses carry nothing: pixels stay whole numbers
@@ -122,7 +131,10 @@ class _Allocation:
         if 0 < spare < format.width - int(format.signed):
             format = FixedPoint(format.signed, format.integer_bits, format.fraction_bits - spare)
         exponent = _into(INPUT_FRACTION_BITS, format.fraction_bits)
-        edge = replace(terminal.edge, format=moved(format, exponent))
+        return self._as_given(terminal, moved(format, exponent), exponent)
+
+    def _as_given(self, terminal: Terminal, format: FixedPoint, exponent: int) -> Terminal:
+        edge = replace(terminal.edge, format=format)
         low, high = edge.fixed.dequantize([edge.fixed.min_integer, edge.fixed.max_integer])
         self._know(edge, (np.full(edge.shape, low), np.full(edge.shape, high)), exponent)
         self.edges[edge.name] = edge

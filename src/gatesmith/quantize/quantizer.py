@@ -16,6 +16,7 @@ from gatesmith.model.nodes import ArgMax
 from gatesmith.quantize.allocate import ROUNDING, allocate
 from gatesmith.quantize.calibrate import check_calibration
 from gatesmith.quantize.fold import fold, with_scaled_inputs
+from gatesmith.quantize.trees import allocate_trees, holds_trees
 
 __all__ = ["QuantizationReport", "quantize"]
 
@@ -78,6 +79,9 @@ def quantize(
         raise UnsupportedOperation(f"graph {graph.name!r} has formats already, a float graph is needed")
     data = check_calibration(graph, calibration)
     folded = fold(graph)
+    if holds_trees(folded):
+        integer = allocate_trees(folded, data, precision)
+        return integer, _report(graph, integer, data, precision)
     integer = allocate(folded, data, precision)
     scaled = with_scaled_inputs(folded, data)
     if scaled is not folded:

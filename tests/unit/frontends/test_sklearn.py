@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 from sklearn import linear_model, svm
 from sklearn.datasets import make_multilabel_classification
-from sklearn.ensemble import RandomForestClassifier
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import MinMaxScaler, PolynomialFeatures, StandardScaler
@@ -242,8 +242,8 @@ REFUSED: dict[str, tuple[Any, str]] = {
     ),
     "gamma": (linear_model.GammaRegressor().fit(X / 100, TWO + 1.0), "estimator GammaRegressor has no translation"),
     "forest": (
-        RandomForestClassifier(n_estimators=2).fit(X, TWO),
-        "estimator RandomForestClassifier has no translation",
+        KNeighborsClassifier().fit(X, TWO),
+        "estimator KNeighborsClassifier has no translation",
     ),
     "unknown step": (
         make_pipeline(StandardScaler(), PolynomialFeatures(), linear_model.LogisticRegression(max_iter=9999)),

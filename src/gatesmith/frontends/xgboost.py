@@ -1,0 +1,159 @@
+"""XGBoost models: JSON and UBJSON files, read without XGBoost, and boosters and estimators in memory.
+
+Directions for missing values are not kept: a device takes no NaN, the contract refuses it before.
+"""
+
+# Ref: XGBoost 3.2, doc/model.schema and "Introduction to Model IO"; a sample goes left where x < split_condition, both
+# Ref: in float32; leaves keep their value in split_conditions; base_score is a probability for binary:logistic
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gatesmith.contract import HostOperation, HostOperationKind
+from gatesmith.errors import GatesmithError, ModelUnreadable, UnsupportedOperation
+from gatesmith.frontends.ensembles import Forest, Tree
+from gatesmith.frontends.frontend import Frontend, GraphBuilder
+from gatesmith.frontends.ubjson import decode
+from gatesmith.model.graph import Graph
+
+__all__ = ["XgboostFrontend"]
+
+LOGISTIC = {"binary:logistic"}
+RAW = {"binary:logitraw"}
+CLASSES = {"multi:softprob", "multi:softmax"}
+PLAIN = {
+    "reg:absoluteerror",
+    "reg:linear",
+    "reg:pseudohubererror",
+    "reg:quantileerror",
+    "reg:squarederror",
+    "reg:squaredlogerror",
+    "rank:map",
+    "rank:ndcg",
+    "rank:pairwise",
+}
+HEAD_BYTES = 256
+MAX_FEATURES = 1 << 20
+
+
+class XgboostFrontend(Frontend):
+    """``.json`` and ``.ubj`` files, Booster, and the estimators of xgboost.sklearn."""
+
+    name = "xgboost"
+
+    def accepts(self, source: object) -> bool:
+        if isinstance(source, Path):
+            with source.open("rb") as file:
+                head = file.read(HEAD_BYTES).lstrip()
+            return head[:1] == b"{" and b"learner" in head
+        return type(source).__module__.split(".")[0] == "xgboost"
+
+    def read(self, source: object, *, name: str, trust_pickle: bool) -> Graph:
+        del trust_pickle  # neither form runs code
+        label = repr(str(source)) if isinstance(source, Path) else type(source).__name__
+        try:
+            model = _parsed(source.read_bytes()) if isinstance(source, Path) else _in_memory(source)
+            return _graph(model["learner"], name)
+        except GatesmithError:
+            raise
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
+            words = " ".join(f"{type(error).__name__} {error}".split())[:300]
+            raise ModelUnreadable(f"{label} is not a whole XGBoost model: {words}") from error
+
+
+def _parsed(data: bytes) -> Any:
+    # UBJSON marks the length of a key where JSON has a quote
+    return json.loads(data) if data.lstrip()[1:].lstrip()[:1] == b'"' else decode(data)
+
+
+def _in_memory(source: Any) -> Any:
+    booster = source.get_booster() if hasattr(source, "get_booster") else source
+    model = json.loads(bytes(booster.save_raw("json")))
+    if booster is not source:
+        model["learner"]["attributes"]["scikit_learn"] = "{}"
+    return model
+
+
+def _refuse(what: str, reason: str) -> UnsupportedOperation:
+    return UnsupportedOperation(f"XGBoost model has {what}; {reason}", operation=what)
+
+
+def _graph(learner: dict[str, Any], name: str) -> Graph:
+    objective = learner["objective"]["name"]
+    if objective not in LOGISTIC | RAW | CLASSES | PLAIN:
+        possible = ", ".join(sorted(LOGISTIC | RAW | CLASSES | PLAIN))
+        raise _refuse(f"the objective {objective!r}", f"possible are {possible}")
+    forest = _forest(learner, objective)
+    features = int(learner["learner_model_param"]["num_feature"])
+    if not 0 < features <= MAX_FEATURES:
+        raise ModelUnreadable(f"XGBoost model has {features} features, 1 to {MAX_FEATURES} are possible")
+    builder = GraphBuilder(name)
+    scores = forest.place(builder, "trees", builder.input("input", (features,)))
+    if objective in LOGISTIC | CLASSES:
+        builder.output(scores, "probabilities", host=(HostOperation(kind=HostOperationKind.SOFTMAX),))
+    else:
+        builder.output(scores, "scores" if objective in RAW else "predictions")
+    return builder.graph()
+
+
+def _forest(learner: dict[str, Any], objective: str) -> Forest:
+    booster, facts = learner["gradient_booster"], learner["learner_model_param"]
+    if booster["name"] not in {"gbtree", "dart"}:
+        raise _refuse(f"the booster {booster['name']!r}", "gbtree and dart are possible")
+    model = booster["gbtree"]["model"] if booster["name"] == "dart" else booster["model"]
+    count = len(model["trees"])
+    weights = booster["weight_drop"] if booster["name"] == "dart" else [1.0] * count
+    groups = max(int(facts["num_class"]), int(facts.get("num_target", 1)), 1)
+    binary = groups == 1 and objective in LOGISTIC | RAW
+    base = np.broadcast_to(_base(facts["base_score"], objective), (groups,))
+    forest = Forest(np.array([0.0, base[0]]) if binary else base)
+    trees = zip(model["trees"], model["tree_info"], weights, strict=True)
+    for tree, group, weight in list(trees)[: _used(learner, model, count)]:
+        if not 0 <= group < groups:
+            raise ModelUnreadable(f"XGBoost model has a tree for group {group}, it has {groups} groups")
+        forest.add(_tree(tree, group + binary, groups + binary, weight))
+    return forest
+
+
+def _base(text: str, objective: str) -> NDArray[np.float64]:
+    """The score before any tree: one for all, or since XGBoost 3.1 one for each group."""
+    found = json.loads(text)
+    scores = np.array(found if isinstance(found, list) else [found], dtype=np.float64)
+    if objective in LOGISTIC:
+        return np.array([math.log(score / (1.0 - score)) for score in scores])
+    return scores
+
+
+def _used(learner: dict[str, Any], model: dict[str, Any], count: int) -> int:
+    """Trees that an estimator uses: those up to its best iteration when it stopped early."""
+    attributes = learner.get("attributes", {})
+    if "scikit_learn" not in attributes or "best_iteration" not in attributes:
+        return count
+    return int(model["iteration_indptr"][int(attributes["best_iteration"]) + 1])
+
+
+def _tree(tree: dict[str, Any], column: int, columns: int, weight: float) -> Tree:
+    if int(tree["tree_param"].get("size_leaf_vector", "1")) > 1:
+        raise _refuse("leaves with several values", "train with multi_strategy='one_output_per_tree'")
+    left = np.array(tree["left_children"], dtype=np.int64)
+    inner = left >= 0
+    if np.any(np.array(tree.get("split_type", np.zeros(len(left))))[inner]):
+        raise _refuse("splits by categories", "numbers are possible; encode them before the model")
+    conditions = np.array(tree["split_conditions"], dtype=np.float32)
+    value = np.zeros((len(left), columns))
+    value[~inner, column] = weight * conditions[~inner].astype(np.float64)
+    return Tree(
+        feature=np.array(tree["split_indices"], dtype=np.int64),
+        # x < t is x <= the float32 before t
+        threshold=np.nextafter(conditions, np.float32(-np.inf)).astype(np.float64),
+        left=left,
+        right=np.array(tree["right_children"], dtype=np.int64),
+        value=value,
+    )

@@ -1,0 +1,214 @@
+"""The trees engine: every comparison is its own gates, a new sample enters in every cycle.
+
+Levels in a row: comparisons, leaves with their tables, adders two by two, and for an argmax a tournament. Registers
+come after ``cutoff`` of them; all move together when the output can move. A comparison with a constant is a chain of
+AND and OR over the bits that matter, because synthesis would spend a carry chain on ``<=``.
+"""
+# Ref: yosys 0.70, `alumacc`: `$le` with a constant becomes an `$alu`, which techmaps to carry cells
+# Amaranth reads annotations when a component's class is made, so they must not be postponed here.
+
+from amaranth.hdl import Cat, Const, Module, Mux, Shape, Signal, Value, signed, unsigned
+
+from gatesmith.gateware.core import Core
+from gatesmith.gateware.forest import Column, Forest, Path
+from gatesmith.model.ensemble import TreeEnsemble
+from gatesmith.model.nodes import ArgMax
+
+__all__ = ["TreesCore", "grow"]
+
+COMPARE, SELECT = 1, 2
+"""Levels before the first adder."""
+
+
+def grow(forest: Forest, *, cutoff: int) -> "TreesCore":
+    """A pipelined core of a plan.
+
+    Parameters
+    ----------
+    cutoff : int
+        Levels in a row between two registers, 1 or more.
+    """
+    return TreesCore(forest, cutoff)
+
+
+class TreesCore(Core):
+    """A pipeline of comparisons, leaves and adders."""
+
+    def __init__(self, forest: Forest, cutoff: int) -> None:
+        self.forest, self.cutoff = forest, cutoff
+        levels = SELECT + max(_depth(_operands(column)) for column in forest.columns)
+        if any(isinstance(node, ArgMax) for node in forest.graph.nodes):
+            levels += _depth(len(forest.columns))
+        super().__init__(
+            input_bits=sum(t.edge.elements * t.edge.fixed.width for t in forest.graph.inputs),
+            output_bits=sum(t.edge.elements * t.edge.fixed.width for t in forest.graph.outputs),
+            latency_cycles=-(-levels // cutoff),
+            initiation_interval_cycles=1,
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        """Registers behind every stage, enabled together."""
+        m = Module()
+        pipeline = _Pipeline(m, self.cutoff)
+        valid = [Signal(name=f"valid{i}") for i in range(self.latency_cycles)]
+        m.d.comb += [pipeline.enable.eq(~valid[-1] | self.o.ready), self.i.ready.eq(pipeline.enable)]
+        with m.If(pipeline.enable):
+            m.d.sync += [each.eq(valid[i - 1] if i else self.i.valid) for i, each in enumerate(valid)]
+        hot = self._leaves(pipeline)
+        sums = [_sum(pipeline, column, hot) for column in self.forest.columns]
+        outputs = self._outputs(pipeline, sums)
+        last = self.latency_cycles * self.cutoff + 1
+        payload = Cat(pipeline.at(value, level, last) for value, level in outputs)
+        m.d.comb += [self.o.valid.eq(valid[-1]), self.o.payload.eq(payload)]
+        return m
+
+    def _leaves(self, pipeline: "_Pipeline") -> list[list[Value]]:
+        """One signal for each leaf of each tree: exactly one of a tree's is high."""
+        width = self.forest.input.width
+        answers: list[Value] = []
+        for element, bound in self.forest.tests:
+            bits = list(self.i.payload[element * width : (element + 1) * width])
+            if self.forest.input.signed:
+                bits[-1] = ~bits[-1]
+            answer = pipeline.named(_at_most(bits, bound), f"test{len(answers)}")
+            answers.append(pipeline.at(answer, COMPARE, SELECT))
+        trees = []
+        for number, tree in enumerate(self.forest.paths):
+            nodes: dict[Path, Value] = {(): Const(1, 1)}
+            for path in tree:
+                for end in range(1, len(path) + 1):
+                    if path[:end] not in nodes:
+                        test, wanted = path[end - 1]
+                        answer = answers[test] if wanted else ~answers[test]
+                        value = answer if end == 1 else nodes[path[: end - 1]] & answer
+                        nodes[path[:end]] = pipeline.named(value, f"tree{number}_{len(nodes)}")
+            trees.append([nodes[path] for path in tree])
+        return trees
+
+    def _outputs(self, pipeline: "_Pipeline", sums: list[tuple[Value, int]]) -> list[tuple[Value, int]]:
+        """Bits of every output in the contract's order, each with the level that gives it."""
+        graph = self.forest.graph
+        edges: dict[str, list[tuple[Value, int]]] = {}
+        for node in graph.nodes:
+            if isinstance(node, TreeEnsemble):
+                edges[node.output.name] = sums
+            elif node.inputs[0] in edges:
+                given = edges[node.inputs[0]]
+                if isinstance(node, ArgMax):
+                    is_signed = graph.edges[node.inputs[0]].fixed.signed
+                    given = [_arg_max(pipeline, given, node.output.fixed.width, is_signed=is_signed)]
+                edges[node.output.name] = given
+        return [wire for terminal in graph.outputs for wire in edges[terminal.edge.name]]
+
+
+class _Pipeline:
+    """Values, the levels at which they are ready, and the registers that carry them to later ones."""
+
+    def __init__(self, m: Module, cutoff: int) -> None:
+        self.m, self.cutoff = m, cutoff
+        self.enable = Signal(name="enable")
+        self.carried: dict[tuple[int, int], Signal] = {}
+        self.kept: list[Value] = []  # an id is one value's only while that value lives
+
+    def named(self, value: Value, name: str) -> Signal:
+        signal = Signal(value.shape(), name=name)
+        self.m.d.comb += signal.eq(value)
+        return signal
+
+    def at(self, value: Value, made: int, used: int) -> Value:
+        """The value that a level gave, as a later level sees it."""
+        if isinstance(value, Const):
+            return value
+        self.kept.append(value)
+        start, stop = (made - 1) // self.cutoff, (used - 1) // self.cutoff
+        carried = value
+        for stage in range(start, stop):
+            key = (id(value), stage)
+            if key not in self.carried:
+                register = Signal(carried.shape(), name=f"stage{stage}", reset_less=True)
+                with self.m.If(self.enable):
+                    self.m.d.sync += register.eq(carried)
+                self.carried[key] = register
+            carried = self.carried[key]
+        return carried
+
+
+def _at_most(bits: list[Value], bound: int) -> Value:
+    """``bits <= bound``, lowest bit first; trailing ones of the bound say that those bits do not matter."""
+    while bound & 1:
+        bits, bound = bits[1:], bound >> 1
+    answer = ~bits[0]
+    for i, bit in enumerate(bits[1:], start=1):
+        answer = ~bit | answer if bound >> i & 1 else ~bit & answer
+    return answer
+
+
+def _operands(column: Column) -> int:
+    return sum(bool(table.any()) for table in column.tables)
+
+
+def _depth(operands: int) -> int:
+    return max(operands - 1, 0).bit_length()
+
+
+def _sum(pipeline: _Pipeline, column: Column, hot: list[list[Value]]) -> tuple[Value, int]:
+    """The column's bits and the level that gives them."""
+    words = []
+    for leaves, table in zip(hot, column.tables, strict=True):
+        if table.any():
+            highest = int(table.max())
+            bits = [_bit(leaves, [int(v) >> i & 1 for v in table]) for i in range(highest.bit_length())]
+            words.append((pipeline.named(Cat(bits), "word"), highest))
+    level = SELECT
+    while len(words) > 1:
+        words = _added(pipeline, sorted(words, key=lambda word: word[1]), level)
+        level += 1
+    total = words[0][0] if words else Const(0, column.width)
+    return pipeline.named(_moved(total, column), "sum"), level
+
+
+def _added(pipeline: _Pipeline, words: list[tuple[Value, int]], level: int) -> list[tuple[Value, int]]:
+    """Neighbours added; the largest stays alone when the number is odd."""
+    carried = [(pipeline.at(word, level, level + 1), highest) for word, highest in words]
+    added = []
+    for (a, highest_a), (b, highest_b) in zip(carried[::2], carried[1::2], strict=False):
+        highest = highest_a + highest_b
+        added.append((pipeline.named((a + b)[: highest.bit_length()], "word"), highest))
+    return added + (carried[-1:] if len(carried) % 2 else [])
+
+
+def _bit(leaves: list[Value], wanted: list[int]) -> Value:
+    """High when one of the wanted leaves is; low when one of the others is, where those are fewer."""
+    ones = [leaf for leaf, bit in zip(leaves, wanted, strict=True) if bit]
+    zeros = [leaf for leaf, bit in zip(leaves, wanted, strict=True) if not bit]
+    if len(zeros) < len(ones):
+        return ~Cat(zeros).any() if zeros else Const(1, 1)
+    return Cat(ones).any() if ones else Const(0, 1)
+
+
+def _moved(total: Value, column: Column) -> Value:
+    """The total plus the constant, modulo the width; the bits below the constant's lowest one pass."""
+    constant = column.constant % (1 << column.width)
+    if not constant:
+        return Cat(total, Const(0, max(0, column.width - len(total))))[: column.width]
+    lowest = (constant & -constant).bit_length() - 1
+    whole = Cat(total, Const(0, max(0, column.width - len(total))))[: column.width]
+    return Cat(whole[:lowest], (whole[lowest:] + (constant >> lowest))[: column.width - lowest])
+
+
+def _arg_max(pipeline: _Pipeline, scores: list[tuple[Value, int]], width: int, *, is_signed: bool) -> tuple[Value, int]:
+    """A tournament in which the earlier of two equal scores wins; columns that are ready early wait."""
+    level = max(made for _, made in scores)
+    shape: Shape = (signed if is_signed else unsigned)(len(scores[0][0]))
+    players = [(pipeline.at(value, made, level), Const(i, width)) for i, (value, made) in enumerate(scores)]
+    while len(players) > 1:
+        level += 1
+        players = [(pipeline.at(a, level - 1, level), pipeline.at(i, level - 1, level)) for a, i in players]
+        winners = []
+        for (a, i), (b, j) in zip(players[::2], players[1::2], strict=False):
+            first = pipeline.named((a.as_signed() if is_signed else a) >= (b.as_signed() if is_signed else b), "first")
+            score, place = Signal(shape, name="score"), Signal(width, name="place")
+            pipeline.m.d.comb += [score.eq(Mux(first, a, b)), place.eq(Mux(first, i, j))]
+            winners.append((score, place))
+        players = winners + (players[-1:] if len(players) % 2 else [])
+    return players[0][1], level

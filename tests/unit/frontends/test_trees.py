@@ -1,0 +1,190 @@
+"""Ensembles of trees give their own library's predictions, from objects and from files."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn import ensemble, tree
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MinMaxScaler
+
+from gatesmith.errors import ModelUnreadable, UnsupportedOperation
+from gatesmith.frontends import read_model
+from gatesmith.frontends.sklearn_trees import TREES
+from gatesmith.frontends.ubjson import decode
+from gatesmith.model import reference
+
+xgboost = pytest.importorskip("xgboost")
+
+GENERATOR = np.random.default_rng(0)
+X = (GENERATOR.normal(size=(120, 4)) * [1, 10, 0.1, 3]).astype(np.float32)
+TWO = np.where(X[:, 0] + GENERATOR.normal(size=120) / 3 > 0, "yes", "no")
+THREE = (X[:, 0] > 0).astype(int) + (X[:, 1] > 5)
+NUMBER = X @ [1, 0.2, 3, -1] + GENERATOR.normal(size=120)
+
+
+def infer(model: object, x: NDArray[Any] = X) -> tuple[str, NDArray[np.float64]]:
+    ((name, values),) = reference.infer_real(read_model(model), {"input": x}).items()
+    return name, values
+
+
+def sklearn_estimator(name: str) -> Any:
+    module = tree if hasattr(tree, name) else ensemble
+    estimator = getattr(module, name)(random_state=0)
+    few = {"n_estimators": 7, "max_iter": 7}
+    return estimator.set_params(**{k: v for k, v in few.items() if k in estimator.get_params()})
+
+
+@pytest.mark.parametrize("name", sorted(TREES))
+@pytest.mark.parametrize("y", [TWO, THREE], ids=["two", "three"])
+def test_sklearn(name: str, y: NDArray[Any]) -> None:
+    estimator = sklearn_estimator(name)
+    if name.endswith("Regressor"):
+        estimator.fit(X, NUMBER)
+        given, values = infer(estimator)
+        assert given == "predictions"
+        np.testing.assert_allclose(values.ravel(), estimator.predict(X), atol=1e-9)
+        return
+    estimator.fit(X, y)
+    given, values = infer(estimator)
+    assert given == "probabilities"
+    np.testing.assert_allclose(values, estimator.predict_proba(X), atol=1e-9)
+
+
+def test_labels_scalers_and_losses() -> None:
+    estimator = make_pipeline(
+        MinMaxScaler(clip=True), ensemble.GradientBoostingClassifier(loss="exponential", n_estimators=5)
+    ).fit(X, TWO)
+    graph = read_model(estimator)
+    assert graph.outputs[0].labels == ("no", "yes")
+    x = 2 * X
+    values = reference.infer_real(graph, {"input": x})["probabilities"]
+    # the pipeline scales in float32, so a sample may fall on the other side of a threshold
+    assert np.mean(np.abs(values - estimator.predict_proba(x)).max(axis=1) < 1e-9) > 0.98
+
+
+@pytest.mark.parametrize(
+    ("estimator", "message"),
+    [
+        (
+            ensemble.AdaBoostClassifier(LogisticRegression(), n_estimators=2).fit(X, TWO),
+            "is made of LogisticRegression",
+        ),
+        (ensemble.AdaBoostRegressor(n_estimators=2).fit(X, NUMBER), "AdaBoostRegressor has no translation"),
+        (
+            ensemble.GradientBoostingClassifier(init=LogisticRegression(), n_estimators=2).fit(X, TWO),
+            "starts from LogisticRegression",
+        ),
+        (ensemble.HistGradientBoostingRegressor(loss="poisson", max_iter=2).fit(X, NUMBER**2), "'poisson'"),
+        (
+            ensemble.HistGradientBoostingClassifier(max_iter=2, categorical_features=[0]).fit(
+                np.concatenate([(X[:, :1] > 0).astype(np.float32), X], axis=1), X[:, 0] > 0
+            ),
+            "splits by categories",
+        ),
+        (
+            tree.DecisionTreeClassifier().fit(X, np.stack([TWO, TWO], axis=1)),
+            "predicts 2 labels at once",
+        ),
+    ],
+)
+def test_what_has_no_translation_says_why(estimator: Any, message: str) -> None:
+    with pytest.raises(UnsupportedOperation, match=message):
+        read_model(estimator)
+
+
+XGBOOST = {
+    "two": (xgboost.XGBClassifier(n_estimators=6), (TWO == "yes").astype(int)),
+    "base-score": (xgboost.XGBClassifier(n_estimators=6, base_score=0.2), (TWO == "yes").astype(int)),
+    "raw": (xgboost.XGBClassifier(n_estimators=6, objective="binary:logitraw"), (TWO == "yes").astype(int)),
+    "three": (xgboost.XGBClassifier(n_estimators=6), THREE),
+    "softmax": (xgboost.XGBClassifier(n_estimators=6, objective="multi:softmax"), THREE),
+    "dart": (xgboost.XGBClassifier(n_estimators=6, booster="dart", rate_drop=0.5), THREE),
+    "forest": (xgboost.XGBRFClassifier(n_estimators=6), THREE),
+    "regression": (xgboost.XGBRegressor(n_estimators=6), NUMBER),
+    "targets": (xgboost.XGBRegressor(n_estimators=6), np.stack([NUMBER, -NUMBER], axis=1)),
+}
+
+
+@pytest.mark.parametrize("form", ["json", "ubj", "object", "booster"])
+@pytest.mark.parametrize("name", XGBOOST)
+def test_xgboost(name: str, form: str, tmp_path: Path) -> None:
+    estimator, y = XGBOOST[name]
+    estimator.fit(X, y)
+    model: Any = {"object": estimator, "booster": estimator.get_booster()}.get(form)
+    if model is None:
+        model = tmp_path / f"model.{form}"
+        estimator.save_model(model)
+    given, values = infer(model)
+    if given == "probabilities":
+        np.testing.assert_allclose(values, estimator.predict_proba(X), atol=1e-5)
+    elif given == "scores":
+        np.testing.assert_allclose(values[:, 1], estimator.predict(X, output_margin=True), atol=1e-5)
+    else:
+        np.testing.assert_allclose(values, estimator.predict(X).reshape(len(X), -1), rtol=1e-5, atol=1e-5)
+
+
+def test_xgboost_stops_where_the_estimator_does(tmp_path: Path) -> None:
+    estimator = xgboost.XGBRegressor(n_estimators=60, learning_rate=0.9, early_stopping_rounds=3)
+    estimator.fit(X[:80], NUMBER[:80], eval_set=[(X[80:], NUMBER[80:])], verbose=False)
+    assert estimator.best_iteration + 1 < estimator.get_booster().num_boosted_rounds()
+    estimator.save_model(tmp_path / "model.json")
+    for model in (estimator, tmp_path / "model.json"):
+        np.testing.assert_allclose(infer(model)[1].ravel(), estimator.predict(X), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"objective": {"name": "count:poisson"}}, UnsupportedOperation, "objective 'count:poisson'"),
+        ({"gradient_booster": {"name": "gblinear"}}, UnsupportedOperation, "booster 'gblinear'"),
+        ({"gradient_booster": 3}, ModelUnreadable, "not a whole XGBoost model"),
+        ({"learner_model_param": {}}, ModelUnreadable, "not a whole XGBoost model"),
+    ],
+)
+def test_xgboost_refuses(changes: Any, error: Any, message: str, tmp_path: Path) -> None:
+    estimator, y = XGBOOST["two"]
+    model = json.loads(bytes(estimator.fit(X, y).get_booster().save_raw("json")))
+    model["learner"] |= changes
+    (tmp_path / "model.json").write_text(json.dumps(model))
+    with pytest.raises(error, match=message):
+        read_model(tmp_path / "model.json")
+
+
+def test_damaged_files_are_refused_and_nothing_else_happens(tmp_path: Path) -> None:
+    estimator, y = XGBOOST["three"]
+    path = tmp_path / "model"
+    for form in ("json", "ubj"):
+        whole = bytes(estimator.fit(X, y).get_booster().save_raw(form))
+        for place in GENERATOR.integers(20, len(whole), size=60):
+            flipped = bytearray(whole)
+            flipped[place] ^= 1 << int(GENERATOR.integers(8))
+            for damaged in (whole[:place], bytes(flipped)):
+                path.write_bytes(damaged)
+                with suppress(ModelUnreadable, UnsupportedOperation):  # a flipped bit may leave a whole model
+                    read_model(path)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"{",
+        b"[",
+        b"[" * 200,
+        b"{L\xff\xff\xff\xff\xff\xff\xff\xff",
+        b"[$l#L\x7f" + b"\xff" * 7,
+        b"[$[#i\x7f",
+        b"TT",
+    ],
+)
+def test_ubjson_refuses_what_is_not_whole(data: bytes) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        decode(data)
