@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from gatesmith.tools import cache_path
+
+settings.register_profile("shared machines", deadline=None)  # their pauses say nothing of the code
+settings.load_profile("shared machines")
 
 
 @pytest.fixture(scope="session", autouse=True)

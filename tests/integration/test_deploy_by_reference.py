@@ -34,4 +34,9 @@ def test_from_a_model_in_a_registry_to_answers(tmp_path: Path, capsys: pytest.Ca
     shares = [parameters["progress"] for parameters in done["seen"] if "progress" in parameters]
     assert shares == sorted(shares)
     assert len(set(shares)) > 3, "the model's metadata told how far the build was"
-    assert done["seconds"]["server 2 listens"] + done["seconds"]["server 2 is ready"] < 5
+    first, second = (
+        done["seconds"][f"server {number} listens"] + done["seconds"][f"server {number} is ready"] for number in (1, 2)
+    )
+    assert second < first / 3, (
+        "nothing was built for the second one; bench/deploy.py has the seconds of a quiet machine"
+    )
