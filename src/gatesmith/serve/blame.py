@@ -22,14 +22,10 @@ _ENOUGH: Final = 2
 
 
 class Suspects:
-    """What one device was at when it failed."""
+    """What one device was at when it failed, until it is seen how the device is."""
 
     def __init__(self) -> None:
-        self.seen: list[Call] = []  # on their way to another device
-        self.held: list[Failure] = []  # these failed before: they wait until it is known how the device is
-
-    def __bool__(self) -> bool:
-        return bool(self.seen or self.held)
+        self.calls: list[Call] = []
 
 
 class Blame:
@@ -37,6 +33,8 @@ class Blame:
 
     def __init__(self) -> None:
         self._against: Counter[Call] = Counter()
+        self._open: Counter[Call] = Counter()  # devices of which nothing was seen yet
+        self._held: list[Failure] = []
 
     def accuse(self, suspects: Suspects, failure: Failure) -> None:
         """A device failed at these calls: what failed for the first time goes to another device at once."""
@@ -44,30 +42,48 @@ class Blame:
         held = [call for call in failure.calls if call.attempts]
         for call in failure.calls:
             call.attempts += 1
+        self._open.update(failure.calls)
+        suspects.calls += failure.calls
         if held:
-            suspects.held.append(failure._replace(calls=held))
-        suspects.seen += again
+            self._held.append(failure._replace(calls=held))
         self._put_back(failure._replace(calls=again))
 
     def judge(self, suspects: Suspects, *, healthy: bool) -> None:
         """It was seen how the device is: what waited for that is run again or refused."""
-        for call in (*suspects.seen, *(call for failure in suspects.held for call in failure.calls)):
-            self._against[call] += healthy
-        held, suspects.held, suspects.seen = suspects.held, [], []
+        self._close(suspects)
+        if healthy:
+            self._against.update(suspects.calls)
+        suspects.calls = []
+        held, self._held = self._held, []
         for failure in held:
-            refused = [call for call in failure.calls if self._is_over(call)]
-            failure.deployment.refuse(refused, _error(failure))
-            self._put_back(failure._replace(calls=[call for call in failure.calls if call not in refused]))
+            self._sort(failure)
         self._against = Counter({call: count for call, count in self._against.items() if not call.future.done()})
 
     def refuse(self, suspects: Suspects) -> None:
         """Nobody will see how the device is."""
-        for failure in suspects.held:
-            failure.deployment.refuse(failure.calls, _error(failure))
-        suspects.held, suspects.seen = [], []
+        self._close(suspects)
+        held, self._held = self._held, []
+        for failure in held:
+            gone = [call for call in failure.calls if call in suspects.calls]
+            failure.deployment.refuse(gone, _error(failure))
+            self._hold(failure, [call for call in failure.calls if call not in gone])
+        suspects.calls = []
 
-    def _is_over(self, call: Call) -> bool:
-        return self._against[call] >= _ENOUGH or call.attempts >= ATTEMPTS
+    def _close(self, suspects: Suspects) -> None:
+        self._open.subtract(suspects.calls)
+        self._open = +self._open
+
+    def _sort(self, failure: Failure) -> None:
+        over = [call for call in failure.calls if self._against[call] >= _ENOUGH or call.attempts >= ATTEMPTS]
+        rest = [call for call in failure.calls if call not in over]
+        waiting = [call for call in rest if self._open[call] and self._against[call] + self._open[call] >= _ENOUGH]
+        failure.deployment.refuse(over, _error(failure))
+        self._hold(failure, waiting)
+        self._put_back(failure._replace(calls=[call for call in rest if call not in waiting]))
+
+    def _hold(self, failure: Failure, calls: list[Call]) -> None:
+        if calls:
+            self._held.append(failure._replace(calls=calls))
 
     def _put_back(self, failure: Failure) -> None:
         failure.deployment.counts.retried += len(failure.calls)

@@ -26,6 +26,7 @@ _SLICE_BYTES, _SLICE_ITEMS = 32 << 10, 4096
 _WORTH_BYTES = 4 * _SLICE_BYTES
 _MOST_LISTS = 64
 _KEY = re.compile(rb'"(?:data|instances)"\s*:\s*\[')
+_EXACT = 2**53  # below, a whole number among floats is one of them
 _FLOATS, _WHOLE = frozenset({int, float}), frozenset({int})
 
 
@@ -120,7 +121,8 @@ def _array(items: list[Any], rows: bool) -> NDArray[Any] | None:
         return None
     flat = list(chain.from_iterable(items)) if rows else items
     values = packed(flat)
-    if values is not None and (values != np.floor(values)).any():  # else they may be whole numbers all
+    fractions = values is not None and bool((values != np.floor(values)).any())  # else all may be whole numbers
+    if values is not None and fractions and np.abs(values).max() < _EXACT:
         return values.reshape(len(items), -1) if rows else values
     kinds = frozenset(map(type, flat))
     if not kinds or not kinds <= _FLOATS:
@@ -128,6 +130,8 @@ def _array(items: list[Any], rows: bool) -> NDArray[Any] | None:
     try:
         array = np.array(flat, dtype=np.int64 if kinds == _WHOLE else np.float64)
     except OverflowError:  # whole numbers of more than 64 bits
+        return None
+    if len(kinds) > 1 and np.abs(array).max() >= _EXACT:
         return None
     return array.reshape(len(items), -1) if rows else array
 
