@@ -16,6 +16,9 @@ from gatesmith.model.nodes import ArgMax
 
 __all__ = ["TreesCore", "grow"]
 
+SHARED_BITS = 5
+"""Highest bits of a comparison that others of the same element are likely to need."""
+
 COMPARE, SELECT = 1, 2
 """Levels before the first adder."""
 
@@ -134,7 +137,21 @@ class _Pipeline:
 
 
 def _at_most(bits: list[Value], bound: int) -> Value:
-    """``bits <= bound``, lowest bit first; trailing ones of the bound say that those bits do not matter."""
+    """``bits <= bound``, lowest bit first; bounds with the same highest bits share the comparison of those."""
+    while bound & 1:  # of trailing ones in the bound no bit matters
+        bits, bound = bits[1:], bound >> 1
+    rest = len(bits) - SHARED_BITS
+    if rest <= 1:
+        return _chain(bits, bound)
+    top, highest = bits[rest:], bound >> rest
+    below = _at_most(bits[:rest], bound & ((1 << rest) - 1))
+    less = _chain(top, highest - 1) if highest else Const(0, 1)
+    no_more = _chain(top, highest) if highest + 1 < 1 << SHARED_BITS else Const(1, 1)
+    return less | (no_more & below)
+
+
+def _chain(bits: list[Value], bound: int) -> Value:
+    """``bits <= bound`` as one chain of AND and OR; the bound has a zero."""
     while bound & 1:
         bits, bound = bits[1:], bound >> 1
     answer = ~bits[0]
