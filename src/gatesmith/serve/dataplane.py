@@ -100,6 +100,8 @@ class DataPlane:
             board=board,
             builder=builder,
         )
+        if not settings.load_on_demand:
+            self.loader.replicas.load_again = self._load_again
         if settings.fallback:
             self.loader.fallbacks.make = self._fallback
         for key, (firmware, device) in models.items():
@@ -114,9 +116,10 @@ class DataPlane:
 
     @property
     def ready(self) -> bool:
-        """Whether every model can answer that was given at the start or loaded by hand."""
-        current = self.loader.current
-        return not self.draining and all(name in current and current[name].ready for name in self.loader.wanted)
+        """Whether every model can answer that was given at the start or loaded by hand, or can be had by asking."""
+        found = [self.loader.current.get(name) for name in self.loader.wanted]
+        asking = self.settings.load_on_demand
+        return not self.draining and all(model and (model.ready or (asking and model.is_evicted)) for model in found)
 
     def announce(self, *extensions: str) -> None:
         """Add extensions of the protocol that a door has."""
@@ -353,6 +356,11 @@ class DataPlane:
         for place, model in enumerate(free):
             self.loader.replicas.wanted[model.name] = self.settings.replicas or each + (place < more)
             await self.loader.replicas.give(model, self.loader.replicas.wanted[model.name])
+
+    async def _load_again(self, model: Model) -> None:
+        model.is_evicted = model.name in self.loader.wanted
+        if model.is_evicted:
+            await self.loader.load(model.name, model.versions[-1], fresh=False)
 
     def _on_free(self) -> None:
         self.placement.assign()

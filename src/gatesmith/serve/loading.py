@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Collection, Coroutine, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from gatesmith.errors import ArtifactNotFound, GatesmithError, ModelNotFound, ModelNotReady
@@ -153,8 +154,7 @@ class Loader:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         models = [model for name in list(self.current) for model in self.versions(name)]
-        left = [asyncio.ensure_future(model.leave("the server is stopping")) for model in models]
-        if left:
+        if left := [asyncio.ensure_future(model.leave("the server is stopping")) for model in models]:
             await asyncio.wait(left, timeout=grace_s)
         for leaving in left:
             leaving.cancel()
@@ -218,10 +218,11 @@ class Loader:
                     return self._same(known, offer, switch)
         if old is None or not old.ready:
             self.expect_loading(name)
-        if old is not None and old.ready and switch and not self._has_room(name, offer, old):
-            return await self._swap(old, offer)
         busy = [slot for slot in self._pool.slots if slot.model is old] if old and len(old.devices) == 1 else []
-        model, slot = await self._start(name, offer, avoid=busy)
+        if old is not None and old.ready and switch and not self._has_room(name, offer, busy):
+            return await self._swap(old, offer)
+        # A new version takes nobody else's only device.
+        model, slot = await self._start(name, offer, avoid=busy, gentle=old is not None and old.ready)
         return await self._switch(model, slot, switch)
 
     def expect_loading(self, name: str) -> None:
@@ -231,11 +232,11 @@ class Loader:
             model = self.current[name] = Model(name=name, tag="", firmware=None, settings=self._settings)
         model.state, model.reason, model.failure = State.LOADING, "", None
 
-    async def _start(self, name: str, offer: Offer, *, avoid: Sequence[Slot] = ()) -> tuple[Model, Slot]:
+    async def _start(self, name: str, offer: Offer, *, avoid: Sequence[Slot], gentle: bool) -> tuple[Model, Slot]:
         """Programmed and warm on a device, which is still reserved; a device that fails is replaced by another."""
         tried = list(avoid)
         while True:
-            slot = await self._acquire(name, offer, tried)
+            slot = await self._acquire(name, offer, tried, gentle)
             try:
                 model = await self._read(name, offer, slot)
                 await self._pool.program(slot, model.firmware)
@@ -246,16 +247,15 @@ class Loader:
                     raise
                 self._pool.fence(slot, error)
                 tried.append(slot)
-                if not any(self._fits(s, name, offer) and s not in tried for s in self._pool.slots):
+                fitting = any(self._fits(s, name, offer) and s not in tried for s in self._pool.slots)
+                if not fitting or (gentle and not self._has_room(name, offer, tried)):
                     raise
             else:
                 return model, slot
 
-    async def _acquire(self, name: str, offer: Offer, avoid: Sequence[Slot]) -> Slot:
-        def fits(slot: Slot) -> bool:
-            return self._fits(slot, name, offer)
-
-        if self.fallbacks.make is not None and not self._placement.at_once(fits, avoid):
+    async def _acquire(self, name: str, offer: Offer, avoid: Sequence[Slot], gentle: bool) -> Slot:
+        fits = partial(self._fits, name=name, offer=offer)
+        if self.fallbacks.make is not None and not self._placement.at_once(fits, avoid, gentle=gentle):
             slot = self.fallbacks.take()
             if slot is not None:
                 return slot
@@ -266,7 +266,7 @@ class Loader:
                 f"{', '.join(offer.boards) or 'no board'}",
                 boards=list(offer.boards),
             )
-        return await self._placement.acquire(name, fits, avoid=avoid)
+        return await self._placement.acquire(name, fits, avoid=avoid, gentle=gentle)
 
     async def _read(self, name: str, offer: Offer, slot: Slot) -> Model:
         """The version of a model for a device."""
@@ -364,11 +364,9 @@ class Loader:
             self.current[known.name] = known
         return known
 
-    def _has_room(self, name: str, offer: Offer, old: Model) -> bool:
-        """Whether there is another device than the old version's only one, now or by pushing somebody out."""
-        busy = [slot for slot in self._pool.slots if slot.model is old]
-        avoid = busy if len(old.devices) == 1 else []
-        return self._placement.at_once(lambda slot: self._fits(slot, name, offer), avoid)
+    def _has_room(self, name: str, offer: Offer, avoid: Collection[Slot]) -> bool:
+        """Whether there is another device, free or one too many of a model."""
+        return self._placement.at_once(partial(self._fits, name=name, offer=offer), avoid, gentle=True)
 
     def _fits(self, slot: Slot, name: str, offer: Offer) -> bool:
         if name in self.bound:

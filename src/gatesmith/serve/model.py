@@ -68,7 +68,7 @@ class Model:
         self.counts = Counts()
         self.failure: BaseException | None = None
         self.recovery: asyncio.Future[None] | None = None
-        self.falls_back = False
+        self.falls_back = self.is_evicted = False
         self._deployment: Deployment | None = None
         self._settings = settings
 
@@ -137,7 +137,7 @@ class Model:
             return
         if not self.ready:
             self.ready_since, self._ready_ns = asyncio.get_running_loop().time(), perf_counter_ns()
-        self.ready, self.state, self.reason, self.failure = True, State.READY, "", None
+        self.ready, self.state, self.reason, self.failure, self.is_evicted = True, State.READY, "", None, False
         self._recovered()
 
     def remove_device(self, device: str) -> None:

@@ -29,8 +29,8 @@ Fits = Callable[[Slot], bool]
 class _Ticket:
     """A wish for a device."""
 
-    def __init__(self, name: str, fits: Fits, avoid: Collection[Slot]) -> None:
-        self.name, self.fits, self.avoid = name, fits, avoid
+    def __init__(self, name: str, fits: Fits, avoid: Collection[Slot], gentle: bool) -> None:
+        self.name, self.fits, self.avoid, self.gentle = name, fits, avoid, gentle
         self.future: asyncio.Future[Slot] = asyncio.get_running_loop().create_future()
         self.promised: Slot | None = None  # being emptied for it
 
@@ -56,13 +56,15 @@ class Placement:
         """How many models wait for a device."""
         return len(self._tickets)
 
-    async def acquire(self, name: str, fits: Fits, *, avoid: Collection[Slot] = ()) -> Slot:
+    async def acquire(self, name: str, fits: Fits, *, avoid: Collection[Slot] = (), gentle: bool = False) -> Slot:
         """A device for a model; waits until there is one.
 
         Parameters
         ----------
         avoid : collection of Slot
             Devices that are not to be taken.
+        gentle : bool
+            Whether no model is to be pushed out for it.
 
         Raises
         ------
@@ -73,7 +75,7 @@ class Placement:
             raise DeviceNotFound(
                 f"no device fits model {name}; the devices are {[slot.id for slot in self._pool.slots]}"
             )
-        ticket = _Ticket(name, fits, avoid)
+        ticket = _Ticket(name, fits, avoid, gentle)
         self._tickets.append(ticket)
         self.assign()
         try:
@@ -82,12 +84,12 @@ class Placement:
             self._return(ticket)
             raise
 
-    def at_once(self, fits: Fits, avoid: Collection[Slot] = ()) -> bool:
+    def at_once(self, fits: Fits, avoid: Collection[Slot] = (), *, gentle: bool = False) -> bool:
         """Whether a ticket drawn now would get a device without waiting for others or for a residency to end."""
         if any(ticket.promised is None and any(map(ticket.fits, self._pool.slots)) for ticket in self._tickets):
             return False
         free = (slot for slot in self._pool.free() if slot not in avoid)
-        return any(map(fits, free)) or self._victim(fits, avoid) is not None
+        return any(map(fits, free)) or self._victim(fits, avoid, gentle) is not None
 
     def retry_after_s(self, place: int | None = None) -> float:
         """When it is worth to try again, for whoever stands at this place in the queue (the end)."""
@@ -119,7 +121,7 @@ class Placement:
         for slot in self._pool.free():
             if ticket.fits(slot) and slot not in wanted and slot not in ticket.avoid and slot not in promised:
                 return slot
-        return self._victim(ticket.fits, {*wanted, *ticket.avoid})
+        return self._victim(ticket.fits, {*wanted, *ticket.avoid}, ticket.gentle)
 
     def _give(self, ticket: _Ticket, slot: Slot) -> None:
         if slot.state is SlotState.FREE:
@@ -139,6 +141,7 @@ class Placement:
         try:
             if model is not None and len(model.devices) <= 1:
                 model.counts.evictions += 1
+                model.is_evicted = True
                 await model.leave(f"its device went to model {ticket.name}")
                 await self._pool.release_all(model, but=slot)
             if slot.model is model and slot.state is SlotState.SERVING:
@@ -148,7 +151,7 @@ class Placement:
                 ticket.promised = None
             self.assign()
 
-    def _victim(self, fits: Fits, avoid: Collection[Slot]) -> Slot | None:
+    def _victim(self, fits: Fits, avoid: Collection[Slot], gentle: bool) -> Slot | None:
         promised = {ticket.promised for ticket in self._tickets}
         serving = [
             slot
@@ -160,6 +163,8 @@ class Placement:
         spare = [slot for slot in serving if left[slot.id]]
         if spare:
             return max(spare, key=lambda slot: len(_model(slot).devices))
+        if gentle:
+            return None
         leaving = [slot for slot in serving if self._may_leave(_model(slot)) <= 0]
         return min(leaving, key=lambda slot: _model(slot).last_used, default=None)
 

@@ -1,15 +1,15 @@
-"""Models that should have several devices get them, whenever there are free ones.
+"""Models get the devices that they should have, whenever there are free ones.
 
 Devices leave a model for many reasons: they fail while a new version takes over, or another model needs one. Whatever
-becomes free and is wanted by nobody else goes back to a model that has fewer than it should.
+becomes free and is wanted by nobody else goes to a model that had to leave, else to one that has fewer than it should.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping
-from typing import Final
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any, Final
 
 from gatesmith.firmware import Firmware
 from gatesmith.serve.model import Model, State
@@ -33,12 +33,21 @@ class Replicas:
 
     Attributes
     ----------
+    load_again : callable, optional
+        Loads a model that lost its device to another one; without, requests do.
     wanted : dict of str to int
         How many devices a model should have; one for those that are not in it.
     """
 
-    def __init__(self, pool: Pool, fits: Callable[[Slot, Firmware], bool], current: Mapping[str, Model]) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        fits: Callable[[Slot, Firmware], bool],
+        current: Mapping[str, Model],
+    ) -> None:
         self._pool, self._fits, self._current = pool, fits, current
+        self.load_again: Callable[[Model], Awaitable[None]] | None = None
+        self._returning: set[str] = set()
         self.wanted: dict[str, int] = {}
         self._giving: Counter[Model] = Counter()
         self._failed: dict[tuple[Slot, str], float] = {}
@@ -49,12 +58,17 @@ class Replicas:
         """Devices became free that nobody waits for, or a model became ready: see who should have more."""
         if not self._pool.free():
             return
+        if self.load_again is not None:
+            for gone in [model for model in self._current.values() if model.is_evicted]:
+                if gone.state is State.UNAVAILABLE and gone.name not in self._returning:
+                    self._returning.add(gone.name)
+                    self._spawn(self._bring_back(self.load_again, gone))
+        if self._returning:
+            return
         for name, count in self.wanted.items():
             model = self._current.get(name)
             if model is not None and model.state is State.READY and self._count(model) < count:
-                task = asyncio.create_task(self.give(model, count))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                self._spawn(self.give(model, count))
 
     async def give(self, model: Model, count: int) -> None:
         """Give a model so many devices, those that are being brought back included, as far as free ones fit it."""
@@ -76,6 +90,20 @@ class Replicas:
         for task in self._tasks:
             task.cancel()
         return list(self._tasks)
+
+    async def _bring_back(self, load_again: Callable[[Model], Awaitable[None]], model: Model) -> None:
+        try:
+            await load_again(model)
+        except Exception:  # whatever it was, the load has told it
+            await asyncio.sleep(REST_S)
+        finally:
+            self._returning.discard(model.name)
+        self.look()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _program(self, slot: Slot, model: Model) -> None:
         slot.state = SlotState.RESERVED

@@ -138,7 +138,10 @@ def _array(items: list[Any], rows: bool) -> NDArray[Any] | None:
 
 def _joined(slices: list[NDArray[Any]]) -> NDArray[Any] | None:
     widths = {part.shape[1:] for part in slices}
-    return np.concatenate(slices) if len(widths) == 1 else None
+    mixed = len({part.dtype for part in slices}) > 1
+    if len(widths) > 1 or (mixed and any(((part >= _EXACT) | (part <= -_EXACT)).any() for part in slices)):
+        return None
+    return np.concatenate(slices)
 
 
 def _put_back(data: Any, nonce: str, arrays: list[NDArray[Any]]) -> Any:

@@ -105,3 +105,51 @@ def test_a_device_that_cannot_run_a_version_is_not_tried_again_and_again(monkeyp
         await eventually(lambda: len(model.devices) == 2)
 
     with_plane(body, one_each("a"), devices=2, preload=["a"], load_on_demand=True)
+
+
+def test_a_model_that_had_to_leave_comes_back_when_a_device_is_free() -> None:
+    async def body(plane: DataPlane, _doubles: Doubles) -> None:
+        await plane.load_model("c")  # by hand: one of the others has to go
+        (gone,) = (name for name in "ab" if not plane.model(name).ready)
+        assert not plane.ready
+        await plane.unload_model("c")
+        await eventually(lambda: plane.ready)
+        check(await ask(plane, gone, 4), 4)
+
+    with_plane(body, one_each("a", "b", "c"), devices=2, preload=["a", "b"])
+
+
+def test_an_evicted_model_that_is_loaded_on_demand_is_no_want_of_readiness() -> None:
+    async def body(plane: DataPlane, _doubles: Doubles) -> None:
+        check(await ask(plane, "b", 1), 1)
+        assert not plane.model("a").ready
+        assert plane.ready
+        check(await ask(plane, "a", 1), 1)
+
+    with_plane(body, one_each("a", "b"), preload=["a"], load_on_demand=True)
+
+
+def test_a_new_version_pushes_no_other_model_out() -> None:
+    """Not even when the device that it was given fails: then the old version goes on."""
+    shelf = Shelf({"a": {"v1": [tiny_firmware(name="a")]}, "b": {"v1": [tiny_firmware(name="b", seed=5)]}})
+
+    async def body(plane: DataPlane, doubles: Doubles) -> None:
+        plane.loader.replicas.wanted.clear()
+        spare = next(slot for slot in plane.pool.slots if slot.model is plane.model("b"))
+        device = next(double for double in doubles if double.id == spare.id)
+        shelf.models["a"]["v2"] = [tiny_firmware(name="a", seed=1)]
+        old, device.failure = plane.model("a").version, DeviceTimeout("silent")
+        with pytest.raises(DeviceTimeout):
+            await plane.load_model("a")
+        assert plane.model("a").version == old
+        device.failure = None
+        for name in "ab":
+            check(await ask(plane, name, 2), 2)
+        assert plane.model("b").counts.evictions == 0
+        await eventually(lambda: all(slot.state is not SlotState.FENCED for slot in plane.pool.slots))
+        await plane.load_model("a")
+        assert plane.model("a").version != old
+        assert plane.model("b").counts.evictions == 0
+        check(await ask(plane, "b", 2), 2)
+
+    with_plane(body, shelf, devices=3, preload=["b", "a"])
