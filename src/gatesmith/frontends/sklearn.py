@@ -32,6 +32,8 @@ SOFTMAX = (HostOperation(kind=HostOperationKind.SOFTMAX),)
 TRUSTED = [
     "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
     "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
+    "sklearn.tree._tree.Tree",
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
 ]
 
 LINEAR = {

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gatesmith.errors import UnsupportedOperation
+from gatesmith.errors import ModelUnreadable, UnsupportedOperation
 from gatesmith.frontends.ensembles import Forest, Tree
 from gatesmith.frontends.frontend import GraphBuilder
 from gatesmith.model.nodes import Edge
@@ -53,7 +53,7 @@ def _refuse(estimator: Any, reason: str) -> UnsupportedOperation:
 
 
 def _tree(estimator: Any, values: Real) -> Tree:
-    tree = estimator.tree_
+    tree = _whole(estimator)
     return Tree(
         feature=tree.feature,
         threshold=tree.threshold,
@@ -63,9 +63,17 @@ def _tree(estimator: Any, values: Real) -> Tree:
     )
 
 
+def _whole(estimator: Any) -> Any:
+    """The estimator's tree; its arrays would reach beyond its memory if a file gave it a wrong count."""
+    tree = estimator.tree_
+    if not 0 < tree.node_count <= tree.capacity:
+        raise ModelUnreadable(f"a tree has {tree.node_count} nodes and room for {tree.capacity}")
+    return tree
+
+
 def _leaves(owner: Any, estimator: Any) -> Real:
     """Targets or shares of the classes of each node; shape (nodes, outputs)."""
-    values = np.asarray(estimator.tree_.value, dtype=np.float64)
+    values = np.asarray(_whole(estimator).value, dtype=np.float64)
     if not hasattr(owner, "classes_"):
         return values[:, :, 0]
     if values.shape[1] != 1:
@@ -113,7 +121,7 @@ def _boosting(estimator: Any) -> tuple[Forest, bool]:
     forest, columns, first, spread = _logits(estimator, raw, spread=spread)
     for row in estimator.estimators_:
         for column, tree in enumerate(row):
-            values = spread * estimator.learning_rate * tree.tree_.value[:, 0, 0]
+            values = spread * estimator.learning_rate * _whole(tree).value[:, 0, 0]
             forest.add(_tree(tree, _column(values, first + column, columns)))
     return forest, True
 
@@ -151,7 +159,7 @@ def _votes(estimator: Any) -> tuple[Forest, bool]:
     for tree, weight in zip(estimator.estimators_, weights / weights.sum(), strict=True):
         if not hasattr(tree, "tree_"):
             raise _refuse(estimator, f"is made of {type(tree).__name__}; trees are possible")
-        values = np.asarray(tree.tree_.value)[:, 0, :]
+        values = np.asarray(_whole(tree).value)[:, 0, :]
         won = tree.classes_[np.argmax(values, axis=1)][:, None] == estimator.classes_
         # each class is ahead of the others by weight * classes / (classes - 1); only differences count in a softmax
         forest.add(_tree(tree, won * (weight * classes / (classes - 1) ** 2 if classes > 2 else 2 * weight)))

@@ -14,6 +14,7 @@ from sklearn import ensemble, tree
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
+from skops import io as skops_io
 
 from gatesmith.errors import ModelUnreadable, UnsupportedOperation
 from gatesmith.frontends import read_model
@@ -56,6 +57,21 @@ def test_sklearn(name: str, y: NDArray[Any]) -> None:
     given, values = infer(estimator)
     assert given == "probabilities"
     np.testing.assert_allclose(values, estimator.predict_proba(X), atol=1e-9)
+
+
+@pytest.mark.parametrize("name", sorted(TREES))
+def test_skops_files_hold_trees(name: str, tmp_path: Path) -> None:
+    estimator = sklearn_estimator(name).fit(X, NUMBER if name.endswith("Regressor") else THREE)
+    skops_io.dump(estimator, tmp_path / "model.skops")
+    np.testing.assert_array_equal(infer(tmp_path / "model.skops")[1], infer(estimator)[1])
+
+
+def test_a_tree_that_claims_more_nodes_than_it_has_is_refused() -> None:
+    estimator = tree.DecisionTreeClassifier().fit(X, THREE)
+    state = estimator.tree_.__getstate__()
+    estimator.tree_.__setstate__(state | {"node_count": state["node_count"] + 1000})
+    with pytest.raises(ModelUnreadable, match=r"nodes and room for"):
+        read_model(estimator)
 
 
 def test_labels_scalers_and_losses() -> None:
