@@ -32,7 +32,8 @@ VALUES: dict[str, dict[str, Any]] = {
         },
         "buildService": {
             "registry": "registry.example/lab", "signSecret": "signing", "registrySecret": "registry",
-            "plainHttp": True, "dask": "tcp://scheduler:8786", "daskResources": ["build=1"], "volume": {"storageClass": "fast"},
+            "plainHttp": True, "dask": "tcp://scheduler:8786", "daskResources": ["build=1"],
+            "volume": {"storageClass": "fast"},
         },
         "monitoring": {"serviceMonitor": True, "labels": {"release": "prometheus"}},
         "networkPolicy": {"buildClients": [{"matchLabels": {"team": "physics"}}]},
