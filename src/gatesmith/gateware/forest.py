@@ -114,7 +114,12 @@ def plant(graph: Graph) -> Forest:
     bounds = np.floor(np.ldexp(ensemble.threshold, format.fraction_bits)) - format.min_integer
     units = np.ldexp(ensemble.value, ensemble.output.fixed.fraction_bits).astype(np.int64)
     planter = _Planter(ensemble, np.clip(bounds, -1, 2.0**format.width).astype(np.int64), units, format.width)
-    trees = [_paths(planter.branch(int(root), {})) for root in ensemble.root]
+    try:
+        trees = [_paths(planter.branch(int(root), {})) for root in ensemble.root]
+    except RecursionError:
+        raise UnsupportedOperation(
+            f"node {ensemble.name!r} has a tree of hundreds of levels; limit the depth", node=ensemble.name
+        ) from None
     width = ensemble.output.fixed.width
     bias = np.ldexp(ensemble.bias, ensemble.output.fixed.fraction_bits).astype(np.int64)
     columns = tuple(

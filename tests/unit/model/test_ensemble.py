@@ -91,6 +91,23 @@ def test_a_sum_beyond_its_format_is_refused() -> None:
         replace(graph, nodes=(replace(graph.nodes[0], bias=np.full(3, 4000.0)),))
 
 
+def test_a_tree_that_is_a_long_chain_is_refused_by_the_engine() -> None:
+    format = FixedPoint(False, 12, 0)
+    graph = forest_graph(trees=1, depth=0, arg_max=False, input=format)
+    count = 4000
+    node = replace(
+        graph.nodes[0],
+        root=np.array([0]),
+        feature=np.zeros(count, dtype=np.int64),
+        threshold=np.arange(count, dtype=np.float64),
+        left=~np.arange(count),
+        right=np.append(np.arange(1, count), ~count),
+        value=np.arange(3 * (count + 1)).reshape(-1, 3) % 7 / 4,
+    )
+    with pytest.raises(UnsupportedOperation, match="hundreds of levels"):
+        plant(replace(graph, nodes=(node,)))
+
+
 def _stump() -> Graph:
     graph = forest_graph(trees=1, depth=0, arg_max=False)
     node = replace(
