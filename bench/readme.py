@@ -23,7 +23,7 @@ def figures() -> str:
     iris, digits = result("build_time")["result"]["cases"]
     serving, exact = result("emulated_serving")["result"], result("exactness")["result"]["rows"]
     reference, rest, start = (result(name)["result"] for name in ("reference_speed", "serve_peers", "startup"))
-    machine = result("build_time")["machine"]
+    deployed, machine = result("deploy")["result"], result("build_time")["machine"]
     rows = [
         ("iris 4-8-3 to a proved iCEBreaker firmware", f"{iris['seconds_total']:.0f} s"),
         ("the same build again, unchanged", f"{1000 * iris['seconds_unchanged']:.0f} ms"),
@@ -35,7 +35,14 @@ def figures() -> str:
         ("emulated iCEBreaker, device alone, batch 256", f"{serving['samples_per_second_device']:,} samples/s"),
         ("the same behind the REST server", f"{serving['samples_per_second_rest']:,} samples/s"),
         ("loading a firmware seen before", f"{1000 * serving['seconds_to_load_seen_firmware']:.0f} ms"),
-        ("REST door, 16 floats, 32 clients, null device", _rest(rest)),
+        ("REST door, 16 floats, 32 clients, null device", _door(rest, "json-32")),
+        ("gRPC door, the same", _door(rest, "grpc-32")),
+        ("three boards killed, frozen, unplugged, damaged and swapped under load", _chaos(result("chaos")["result"])),
+        ("ten models on two boards, Zipf: found loaded; a swap", _swaps(result("models_on_demand")["result"])),
+        ("start of the server to ready, firmware seen before; memory", _start(start)),
+        ("iris as ONNX, from registry and build service to the first answer", _deployed(deployed, 1)),
+        ("the same elsewhere, where nothing is built", _deployed(deployed, 2)),
+        ("MAGIC, XGBoost 50 trees of depth 4: LUT sites, ECP5 COMB, fmax", _trees(result("trees")["result"])),
         ("`gatesmith --help`", f"{1000 * start['help_seconds']:.0f} ms"),
     ]
     lines = ["| what | measured |", "|---|---|", *(f"| {what} | {value} |" for what, value in rows)]
@@ -51,10 +58,32 @@ def _compared(rows: list[dict[str, Any]]) -> str:
     return f"{sum(row['samples'] for row in rows):,}, {differ}"
 
 
-def _rest(rest: dict[str, Any]) -> str:
-    ours, theirs = rest["cases"]["json-32"]["gatesmith"], rest["cases"]["json-32"]["kserve"]
+def _door(rest: dict[str, Any], case: str) -> str:
+    ours, theirs = rest["cases"][case]["gatesmith"], rest["cases"][case]["kserve"]
     times = ours["requests_per_s"] / theirs["requests_per_s"]
     return f"{ours['requests_per_s']:,.0f} requests/s, {times:.1f} times KServe's SDK"
+
+
+def _chaos(chaos: dict[str, Any]) -> str:
+    return f"{chaos['requests']:,} requests, {chaos['wrong']} wrong, {chaos['lost']} lost"
+
+
+def _swaps(swaps: dict[str, Any]) -> str:
+    return f"{100 * swaps['hit_rate']:.0f} %; {swaps['swap_p50_ms']:.0f} ms"
+
+
+def _start(start: dict[str, Any]) -> str:
+    return f"{start['server_ready_seconds']:.2f} s; {start['ready_mib']:.0f} MiB"
+
+
+def _deployed(deployed: dict[str, Any], number: int) -> str:
+    stages = (f"server {number} listens", f"server {number} is ready", f"server {number} gives its first answer")
+    return f"{sum(deployed['seconds'][stage] for stage in stages):.1f} s"
+
+
+def _trees(trees: dict[str, Any]) -> str:
+    row = next(row for row in trees["rows"] if row["model"] == "default")
+    return f"{row['xc7_sites']:,}, {row['ecp5_comb']:,}, {row['fmax_mhz']:.0f} MHz"
 
 
 def demo() -> str:

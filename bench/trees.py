@@ -32,6 +32,7 @@ from gatesmith.model.graph import Graph
 from gatesmith.model.vectors import random_vectors
 from gatesmith.quantize import quantize
 
+DATA = Path(__file__).parents[2] / "shared" / "data" / "magic"
 PEERS = {
     "conifer 1.11": {"xc7_sites": 12697},
     "da4ml 0.6 compare and mux, cutoff 2": {"xc7_sites": 10845, "ecp5_comb": 14917, "fmax_mhz": 101.7},
@@ -110,10 +111,10 @@ def place(folder: Path) -> tuple[int, float]:
 
 def main() -> None:
     """One row for each integer model and cut-off."""
-    if len(sys.argv) < 2:  # the data is not part of the project
-        print(json.dumps({"rows": [], "peers": PEERS}))
-        return
-    folder, cutoffs = Path(sys.argv[1]), [int(cutoff) for cutoff in sys.argv[2:]] or [1]
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else DATA  # the data is not part of the project
+    if not folder.is_dir():
+        sys.exit(f"there is no folder {folder}; give that of magic_train.csv and magic_test.csv")
+    cutoffs = [int(cutoff) for cutoff in sys.argv[2:]] or [1]
     (x, y), (x_test, y_test) = load(folder, "train"), load(folder, "test")
     estimator = xgboost.XGBClassifier(n_estimators=50, max_depth=4, learning_rate=0.3, base_score=0.5).fit(x, y)
     library = estimator.predict(x_test)
