@@ -76,7 +76,8 @@ class Run:
         begin = time.monotonic()
         while set(states := self.states().values()) != {"serving"}:
             if time.monotonic() - begin > limit_s:
-                raise RuntimeError(f"after {limit_s} s the boards are {list(states)}:\n{self.metrics()[:20000]}")
+                os.kill(self.pid, signal.SIGUSR1)
+                raise RuntimeError(f"after {limit_s} s the boards are {list(states)}")
             time.sleep(0.05)
         self.healed_s.append(time.monotonic() - begin)
 
@@ -276,7 +277,7 @@ def main() -> None:
             server.terminate()
             result["exit_code"] = server.wait(30)
         except BaseException:
-            print((run.folder / "log").read_text()[-6000:], file=sys.stderr)
+            print((run.folder / "log").read_text()[-20000:], file=sys.stderr)
             raise
     print(json.dumps(result, indent=1))
 

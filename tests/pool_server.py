@@ -5,7 +5,9 @@ Prints one JSON object with its addresses. Settings come from the environment.
 
 from __future__ import annotations
 
+import faulthandler
 import json
+import signal
 import sys
 from functools import partial
 from pathlib import Path
@@ -24,6 +26,7 @@ from gatesmith.serve.settings import Settings
 
 def main(store: str, names: str, *links: str) -> None:
     """Serve until a signal."""
+    faulthandler.register(signal.SIGUSR1)  # tells where every thread is
     settings = Settings.from_environment()
     configure_logs(settings)
     source = StoreSource(Store(Path(store), policy=UNCHECKED))

@@ -13,7 +13,7 @@ from collections.abc import Collection, Coroutine, Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from gatesmith.errors import ArtifactNotFound, GatesmithError, ModelNotFound, ModelNotReady
+from gatesmith.errors import ArtifactNotFound, DeviceBusy, GatesmithError, ModelNotFound, ModelNotReady
 from gatesmith.firmware import Firmware
 from gatesmith.serve.deployment import not_ready
 from gatesmith.serve.fallback import Fallbacks
@@ -344,6 +344,8 @@ class Loader:
             await old.leave(f"version {model.version} takes its place")
             await self._pool.take_over(slot)
             try:
+                if slot.state is SlotState.FENCED:  # it failed at its last request, and is being brought back already
+                    raise DeviceBusy(f"device {slot.id} failed meanwhile: {slot.reason}", device=slot.id)
                 await self._pool.program(slot, model.firmware)
             except BaseException as error:
                 slot.model = old

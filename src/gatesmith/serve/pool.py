@@ -285,7 +285,9 @@ class Pool:
                 self._blame.judge(slot.suspects, healthy=False)
                 slot.failures += 1
                 self._give_up_waiting(slot)
-                await asyncio.sleep(min(FIRST_DELAY_S * 2 ** (slot.failures - 1), LONGEST_DELAY_S))
+                delay_s = min(FIRST_DELAY_S * 2 ** (slot.failures - 1), LONGEST_DELAY_S)
+                _log.warning("device %s is not back: %s; again in %g s", slot.id, slot.reason, delay_s)
+                await asyncio.sleep(delay_s)
             self._blame.judge(slot.suspects, healthy=True)
         finally:
             slot.recovery = None
@@ -298,7 +300,7 @@ class Pool:
             self.serve(slot, model)
 
     async def _attempt(self, slot: Slot) -> bool:
-        firmware = slot.model.firmware if slot.model else slot.firmware
+        firmware = _wanted(slot)
         if firmware is None:
             return slot.failures > 0  # nothing is known to run on it: the next load tries
         try:
@@ -306,7 +308,8 @@ class Pool:
         except Exception as error:  # a device's bug too
             slot.reason = str(error) or type(error).__name__
             return False
-        return True
+        # Another model may have got it meanwhile, which then needs its own firmware on it.
+        return _wanted(slot) is firmware or await self._attempt(slot)
 
     def _give_up_waiting(self, slot: Slot) -> None:
         """After a failed attempt: nobody waits longer for this device alone."""
@@ -325,6 +328,11 @@ class Pool:
         while True:
             await asyncio.sleep(TICK_S)
             self.tick(monotonic())
+
+
+def _wanted(slot: Slot) -> Firmware | None:
+    """What a device is to run when it is back."""
+    return slot.model.firmware if slot.model else slot.firmware
 
 
 def is_device_fault(error: BaseException) -> bool:

@@ -9,11 +9,12 @@ import pytest
 from firmwares import ArithmeticDevice, tiny_firmware
 from planes import Shelf, ask, check, eventually, one_each, with_plane
 
-from gatesmith.errors import DeviceTimeout
+from gatesmith.errors import DeviceBusy, DeviceTimeout, ModelNotReady
 from gatesmith.firmware import Firmware
 from gatesmith.serve import pool as pool_module
 from gatesmith.serve import replicas
 from gatesmith.serve.dataplane import DataPlane
+from gatesmith.serve.model import State
 from gatesmith.serve.pool import SlotState
 
 Doubles = list[ArithmeticDevice]
@@ -153,3 +154,32 @@ def test_a_new_version_pushes_no_other_model_out() -> None:
         check(await ask(plane, "b", 2), 2)
 
     with_plane(body, shelf, devices=3, preload=["b", "a"])
+
+
+def test_a_device_that_fails_while_it_is_emptied_for_a_new_version_serves_the_old_one_again() -> None:
+    shelf = Shelf({"a": {"v1": [tiny_firmware(name="a")]}})
+
+    async def body(plane: DataPlane, doubles: Doubles) -> None:
+        (device,), (slot,), old = doubles, plane.pool.slots, plane.model("a")
+        shelf.models["a"]["v2"] = [tiny_firmware(name="a", seed=1)]
+        device.hold.clear()
+        last = asyncio.ensure_future(ask(plane, "a", 1))
+        await eventually(device.entered.is_set)
+        swapping = asyncio.ensure_future(plane.load_model("a"))
+        await eventually(lambda: old.state is State.UNLOADING)
+        device.failure = DeviceTimeout("silent")
+        device.hold.set()
+        with pytest.raises(ModelNotReady, match="silent"):
+            await last
+        with pytest.raises(DeviceBusy, match="failed meanwhile"):
+            await swapping
+        device.failure = None
+        await eventually(lambda: slot.state is SlotState.SERVING)
+        assert plane.model("a") is old
+        assert old.devices == [slot.id]
+        assert device.firmware is old.firmware
+        check(await ask(plane, "a", 2), 2)
+        await plane.load_model("a")
+        assert plane.model("a") is not old
+
+    with_plane(body, shelf, preload=["a"])
