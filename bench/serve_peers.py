@@ -111,7 +111,7 @@ def main() -> None:
         python_of(name)
     LOADERS["grpc"] = grpc_load
     cases = [case for case in [*rest_cases(), *grpc_cases()] if options.only in case.name]
-    rounds, seconds = (1, 1.0) if options.quick else (5, 2.0)
+    rounds, seconds = (1, 1.0) if options.quick else (5, 1.2)
     result = measured(servers, cases, rounds, seconds)
     peers = {"peers": REQUIREMENTS, "rounds": rounds, "seconds": seconds, "elements": INPUTS}
     print(json.dumps({**peers, "cases": result, "ratios": ratios(result)}, indent=1))
