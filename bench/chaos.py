@@ -97,10 +97,9 @@ class Run:
             self.heal()
 
     def kill(self, board: BoardProcess) -> None:
-        """The process dies; another one comes up at its place."""
+        """The process dies; another one comes up at its place at once."""
         self.done["kill"] += 1
         board.signal(signal.SIGKILL)
-        time.sleep(self.chances.uniform(0.1, 1.5))
         board.plug_in()
 
     def freeze(self, board: BoardProcess) -> None:
@@ -111,10 +110,10 @@ class Run:
         board.signal(signal.SIGCONT)
 
     def unplug(self, board: BoardProcess) -> None:
-        """Port and board are gone for a while."""
+        """Port and board are gone for a while, in which several attempts fail."""
         self.done["unplug"] += 1
-        board.unplug()
-        time.sleep(self.chances.uniform(0.2, 1.5))
+        board.signal(signal.SIGKILL)
+        time.sleep(self.chances.uniform(0.5, 3.0))
         board.plug_in()
 
     def swap(self) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import signal
 import socket
 import subprocess
 import sys
@@ -39,12 +40,9 @@ class BoardProcess:
 
     def signal(self, number: int) -> None:
         """Kill, stop or continue it."""
+        if number == signal.SIGKILL:
+            self.link.unlink(missing_ok=True)  # as the system does; the next board may get the same terminal
         self.process.send_signal(number)
-
-    def unplug(self) -> None:
-        """Switch it off and take its port away."""
-        self.link.unlink(missing_ok=True)
-        self.process.kill()
 
     def plug_in(self) -> None:
         """A new board at the same place, after the old one was killed."""
@@ -137,6 +135,7 @@ def main(store: str, link: str, damage: str, *references: str) -> None:
             with line, contextlib.suppress(OSError):
                 wanted = known.get(line.recv(64).decode())
                 if wanted is not None:
+                    Path(link).unlink(missing_ok=True)  # what it points to may soon be another board's
                     running.close()
                     running = board(wanted)
                 line.sendall(b"ok" if wanted else b"unknown")
