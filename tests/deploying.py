@@ -67,11 +67,12 @@ def wait_ready(url: str, name: str, process: subprocess.Popen[str], seen: list[d
 
 
 def ask(url: str, name: str, x: NDArray[np.float32]) -> NDArray[np.float64]:
-    """One request over REST; the answer's only output."""
-    tensor = {"name": "x", "datatype": "FP32", "shape": list(x.shape), "data": x.ravel().tolist()}
+    """One request over REST; the answer's last output."""
+    (spec,) = httpx.get(f"{url}/v2/models/{name}").json()["inputs"]
+    tensor = {"name": spec["name"], "datatype": "FP32", "shape": list(x.shape), "data": x.ravel().tolist()}
     answer = httpx.post(f"{url}/v2/models/{name}/infer", json={"inputs": [tensor]}, timeout=30)
     assert answer.status_code == 200, answer.text
-    (output,) = answer.json()["outputs"]
+    output = answer.json()["outputs"][-1]
     return np.reshape(output["data"], output["shape"])
 
 
