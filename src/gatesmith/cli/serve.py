@@ -45,7 +45,7 @@ def serve(
     replicas: Annotated[_Number, typer.Option(help="Devices for each model; by default they are shared out.")] = None,
     fallback: Annotated[_Text, typer.Option(help="'emulator': serve from one when no device is healthy.")] = None,
     build_service: Annotated[
-        _Text, typer.Option(help="Who makes firmware that is missing: URL of a build service, or 'local'.")
+        _Text, typer.Option(help="Who makes firmware that is missing: URL of a build service; this machine without.")
     ] = None,
     follow_s: Annotated[
         float | None, typer.Option(help="Seconds after which registries are asked again whether a tag moved.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,11 +12,12 @@ from gatesmith.cli.targets import named
 if TYPE_CHECKING:
     from gatesmith.artifact.connection import Access
     from gatesmith.serve.settings import Settings
-    from gatesmith.serve.source import Builder, Source
+    from gatesmith.serve.source import Builder, Offer, Source
 
 __all__ = ["builder_of", "check_readable", "sources_of"]
 
 LOCAL = "local"
+BUILD_PACKAGES = ("amaranth", "da4ml", "pyosys")
 HOLDS_FIRMWARE = ("index.json", "firmware", "models/firmware", "*/firmware", "*/models/firmware")
 
 
@@ -44,12 +46,12 @@ def sources_of(
 
 
 def builder_of(settings: Settings) -> Builder | None:
-    """Who makes firmware where there is none; nobody unless asked for."""
+    """Who makes firmware where there is none: the service that was named, or this machine if it has what that needs."""
     from gatesmith.builds.serving import LocalBuilds, ModelBuilder, ServiceBuilds
 
-    if not settings.build_service:
+    if not settings.build_service and not all(map(find_spec, BUILD_PACKAGES)):
         return None
-    if settings.build_service == LOCAL:
+    if settings.build_service in {"", LOCAL}:
         return ModelBuilder(LocalBuilds())
     ca = Path(settings.build_ca) if settings.build_ca else None
     return ModelBuilder(ServiceBuilds(settings.build_service, token=_token(settings.build_token_file), ca=ca))
@@ -68,9 +70,19 @@ def check_readable(sources: Sequence[Source], name: str, boards: Sequence[str], 
     source = next(source for source in sources if name in source.names())
     offer = source.find(name, None, fresh=False)
     fits = [board for board in boards if (not board and offer.boards) or offer.fits(board)]
-    if builds and not fits:
+    if builds and not fits and _holds_model(offer):
         return
     offer.read(fits[0] or next(iter(offer.boards), "") if fits else boards[0])
+
+
+def _holds_model(offer: Offer) -> bool:
+    from gatesmith.errors import ArtifactNotFound
+
+    try:
+        offer.model()
+    except ArtifactNotFound:
+        return False
+    return True
 
 
 def _source(text: str, access: Access) -> Source:

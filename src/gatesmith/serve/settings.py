@@ -61,7 +61,8 @@ class Settings:
     residents : str
         Folder in which is noted which firmware each device runs; empty: nowhere.
     build_service : str
-        URL of a build service that makes firmware where an artifact or a model has none; ``local``: this machine.
+        URL of a build service that makes firmware where an artifact or a model has none; without one, or with
+        ``local``, this machine does, if it has the packages for it.
     build_token_file, build_ca : str
         File with the token for it; PEM file with further certificates to trust.
     follow_s : float
