@@ -38,13 +38,14 @@ from gatesmith.model.nodes import (
     grid_bits,
 )
 from gatesmith.quantize.formats import best_format, moved
+from gatesmith.quantize.precision import PRECISIONS, Precision
 
 __all__ = ["OUTPUT_BITS", "ROUNDING", "allocate", "on_host"]
 
 Real = NDArray[np.float64]
 
-OUTPUT_BITS = 16
-"""Widest output element; wider sums are rounded to it."""
+OUTPUT_BITS = Precision().outputs
+"""Widest output element unless another is asked for; wider sums are rounded to it."""
 
 # Ref: da4ml 0.6.0: its emulator looks at the sign of a wire in 32 bits, so a difference of two sums may have 32
 SUM_BITS = 31
@@ -65,7 +66,11 @@ WEIGHT_FRACTION_BITS = range(-30, 31)
 
 
 def allocate(
-    graph: Graph, data: dict[str, NDArray[Any]], precision: int, *, formats: Mapping[str, FixedPoint] | None = None
+    graph: Graph,
+    data: dict[str, NDArray[Any]],
+    precision: int | Precision,
+    *,
+    formats: Mapping[str, FixedPoint] | None = None,
 ) -> Graph:
     """The integer graph.
 
@@ -88,7 +93,7 @@ def allocate(
                 f"samples, the first at row {int(np.argmin(finite))}",
                 edge=name,
             )
-    return _Allocation(graph=graph, values=values, precision=precision, given=formats or {}).run()
+    return _Allocation(graph=graph, values=values, precision=Precision.of(precision), given=formats or {}).run()
 
 
 def on_host(terminal: Terminal, values: NDArray[Any]) -> Real:
@@ -105,7 +110,7 @@ class _Allocation:
 
     graph: Graph
     values: dict[str, Real]  # of the float edges
-    precision: int
+    precision: Precision
     given: Mapping[str, FixedPoint]  # inputs whose format is chosen already
     nodes: list[Node] = field(default_factory=list)
     edges: dict[str, Edge] = field(default_factory=dict)  # float edge -> integer edge
@@ -113,6 +118,7 @@ class _Allocation:
     bounds: dict[str, Bounds] = field(default_factory=dict)  # integer edge -> bounds
     formats: dict[str, FixedPoint] = field(default_factory=dict)  # integer edge -> format
     narrowed: dict[tuple[str, FixedPoint], Edge] = field(default_factory=dict)
+    carried: dict[str, Real] = field(default_factory=dict)  # integer edge -> its values, when biases are corrected
 
     def run(self) -> Graph:
         inputs = tuple(self._input(t) for t in self.graph.inputs)
@@ -125,7 +131,7 @@ class _Allocation:
         if terminal.edge.name in self.given:
             return self._as_given(terminal, self.given[terminal.edge.name], 0)
         values = self.values[terminal.edge.name]
-        format = best_format(values, self.precision, signed=bool(values.min() < 0))
+        format = best_format(values, self.precision.activation(terminal.edge.name), signed=bool(values.min() < 0))
         # fraction bits that no sample uses carry nothing: pixels stay whole numbers
         spare = format.fraction_bits - grid_bits(values)
         if 0 < spare < format.width - int(format.signed):
@@ -137,6 +143,10 @@ class _Allocation:
         edge = replace(terminal.edge, format=format)
         low, high = edge.fixed.dequantize([edge.fixed.min_integer, edge.fixed.max_integer])
         self._know(edge, (np.full(edge.shape, low), np.full(edge.shape, high)), exponent)
+        if self.precision.bias_correction:
+            self.carried[edge.name] = format.dequantize(
+                format.quantize(np.ldexp(self.values[edge.name], exponent), rounding=Rounding.HALF_EVEN)
+            )
         self.edges[edge.name] = edge
         return replace(terminal, edge=edge, host=(*terminal.host, *_scale(edge, exponent)))
 
@@ -162,31 +172,63 @@ class _Allocation:
         fraction = node.fraction_bits([self.formats[name] for name in node.inputs])
         units = np.ldexp([bounds[0].min(), bounds[1].max()], fraction)
         edge = replace(node.output, format=FixedPoint.covering(round(units[0]), round(units[1]), fraction))
-        self.nodes.append(replace(node, output=edge))
+        self._append(replace(node, output=edge))
         self._know(edge, bounds, exponent)
         return edge
+
+    def _append(self, node: Node) -> None:
+        self.nodes.append(node)
+        if self.carried:
+            formats = [self.formats[name] for name in node.inputs]
+            self.carried[node.output.name] = node.evaluate([self.carried[name] for name in node.inputs], formats)
 
     def _dense(self, node: Dense) -> Edge:
         edge = self.edges[node.inputs[0]]
         before = self.exponents[edge.name]
-        for width in range(self.precision, min(self.precision, FEWEST_BITS) - 1, -1):
-            inner = self._narrow(node.inputs[0], width)
-            format = best_format(node.weight, width, signed=True, seen=False)
+        for fewer in range(PRECISIONS[-1] - FEWEST_BITS + 1):
+            inner = self._narrow(node.inputs[0], _less(self.precision.activation(node.inputs[0]), fewer))
+            weight, grid = self._weight(node, fewer)
             # in the float graph's scale: the input's fraction bits, and the most that the weights may have
             given = inner.fraction_bits + before
             room = SUM_BITS - 2 - math.frexp(self._reach(node, edge, inner))[1] - given
-            if format.fraction_bits <= room:
+            if grid <= room:
                 break
-        grid = min(format.fraction_bits, room)
-        weight = _on_grid(format.dequantize(format.quantize(node.weight)), grid)
-        bias = _on_grid(node.bias, given + grid)
+        grid = min(grid, room)
+        weight = _on_grid(weight, grid)
+        source = self._requantized(edge, inner)
+        bias = _on_grid(node.bias + self._mean_error(node, source, weight), given + grid)
         fraction = max(given + grid_bits(weight), grid_bits(bias)) if bias.any() else given + grid_bits(weight)
         # smallest change of exponent that brings both the sum's and the weights' last bits into range
         ends = [_range(FRACTION_BITS, fraction), _range(WEIGHT_FRACTION_BITS, grid_bits(weight) + before)]
         after = min(max(0, *(end[0] for end in ends)), *(end[1] for end in ends))
-        source = self._requantized(edge, inner)
         weight, bias = np.ldexp(weight, after - before), np.ldexp(bias, after)
         return self._exact(replace(node, inputs=(source.name,), weight=weight, bias=bias), after)
+
+    def _mean_error(self, node: Dense, source: Edge, weight: Real) -> Real:
+        """What rounded inputs and weights make each sum lack on average, in the float graph's scale."""
+        if not self.carried:
+            return np.zeros_like(node.bias)
+        given = np.ldexp(self.carried[source.name], -self.exponents[source.name]) @ weight + node.bias
+        lacks = self.values[node.output.name] - given
+        return np.asarray(lacks.reshape(-1, *node.bias.shape).mean(axis=0))
+
+    def _weight(self, node: Dense, fewer: int) -> tuple[Real, int]:
+        """The rounded weights and their fraction bits, with so many bits fewer than may be used."""
+        bits = self.precision.weight(node.name)
+        if isinstance(bits, int):
+            format = best_format(node.weight, _less(bits, fewer), signed=True, seen=False)
+            return format.dequantize(format.quantize(node.weight)), format.fraction_bits
+        columns = node.weight.T
+        if len(bits) != len(columns):
+            raise AccuracyLost(
+                f"precision of node {node.name!r} has {len(bits)} numbers, it has {len(columns)} columns"
+            )
+        formats = [
+            best_format(column, _less(one, fewer), signed=True, seen=False)
+            for column, one in zip(columns, bits, strict=True)
+        ]
+        rounded = [format.dequantize(format.quantize(c)) for format, c in zip(formats, columns, strict=True)]
+        return np.stack(rounded, axis=-1), max(format.fraction_bits for format in formats)
 
     def _reach(self, node: Dense, edge: Edge, inner: FixedPoint) -> float:
         """Largest sum of absolute terms, in the float graph's scale, when the input has the format ``inner``."""
@@ -198,12 +240,14 @@ class _Allocation:
         values, function = self.values[node.inputs[0]], FUNCTIONS[node.function]
         edge = self.edges[node.inputs[0]]
         before = self.exponents[edge.name]
-        width, signed = min(self.precision, MAX_TABLE_BITS), bool(values.min() < 0)
+        width = min(self.precision.activation(node.inputs[0]), MAX_TABLE_BITS)
+        signed = bool(values.min() < 0)
         with np.errstate(over="ignore"):  # beyond the calibration data exp may be infinite, which saturates
             format = best_format(values, width, signed=signed, through=function)
             source = self._requantized(edge, moved(format, before))
             exact = function(format.dequantize(np.arange(format.min_integer, format.max_integer + 1)))
-        out = best_format(self.values[node.output.name], self.precision, signed=bool(exact.min() < 0))
+        name = node.output.name
+        out = best_format(self.values[name], self.precision.activation(name), signed=bool(exact.min() < 0))
         after = _into(FRACTION_BITS, out.fraction_bits)
         table = np.ldexp(out.dequantize(out.quantize(exact)), after)
         return self._exact(replace(node, inputs=(source.name,), table=table), after)
@@ -271,15 +315,15 @@ class _Allocation:
 
     def _rounded(self, edge: Edge, name: str, output: Edge) -> Edge:
         node = Requantize(name=name, inputs=(edge.name,), output=output, rounding=ROUNDING)
-        self.nodes.append(node)
+        self._append(node)
         self._know(output, node.bounds([self.bounds[edge.name]]), self.exponents[edge.name])
         return output
 
     def _output(self, terminal: Terminal) -> Terminal:
-        """The output's edge under its own name, of at most ``OUTPUT_BITS`` bits."""
+        """The output's edge under its own name, of at most as many bits as it may have."""
         edge = self.edges[terminal.edge.name]
         host = (*_scale(edge, -self.exponents[edge.name]), *terminal.host)
-        drop = edge.fixed.width - OUTPUT_BITS
+        drop = edge.fixed.width - self.precision.outputs
         if drop <= 0:
             return replace(terminal, edge=edge, host=host)
         # the client knows the output's name, so the sum before it takes another
@@ -290,6 +334,8 @@ class _Allocation:
                 node, inputs=renamed, output=inner if node.output.name == edge.name else node.output
             )
         self._know(inner, self.bounds[edge.name], self.exponents[edge.name])
+        if self.carried:
+            self.carried[inner.name] = self.carried[edge.name]
         format = FixedPoint(edge.fixed.signed, edge.fixed.integer_bits, edge.fixed.fraction_bits - drop)
         output = self._rounded(inner, self._fresh(f"{edge.name}/output"), replace(edge, format=format))
         return replace(terminal, edge=output, host=host)
@@ -300,6 +346,11 @@ class _Allocation:
         return (
             name if name not in taken else next(n for i in range(len(taken) + 1) if (n := f"{name}/{i}") not in taken)
         )
+
+
+def _less(bits: int, fewer: int) -> int:
+    """So many bits fewer, but not below ``FEWEST_BITS``."""
+    return max(bits - fewer, min(bits, FEWEST_BITS))
 
 
 def _on_grid(values: Real, fraction_bits: int) -> Real:

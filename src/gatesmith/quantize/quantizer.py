@@ -9,18 +9,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gatesmith.errors import AccuracyLost, UnsupportedOperation
+from gatesmith.errors import UnsupportedOperation
 from gatesmith.model import reference
 from gatesmith.model.graph import Graph
 from gatesmith.model.nodes import ArgMax
 from gatesmith.quantize.allocate import ROUNDING, allocate
 from gatesmith.quantize.calibrate import check_calibration
 from gatesmith.quantize.fold import fold, with_scaled_inputs
+from gatesmith.quantize.precision import Precision
 from gatesmith.quantize.trees import allocate_trees, holds_trees
 
 __all__ = ["QuantizationReport", "quantize"]
-
-PRECISIONS = range(2, 17)
 
 SCALING_GAIN = 0.25
 """Inputs are scaled on the host when that brings the squared error below this share."""
@@ -51,7 +50,7 @@ class QuantizationReport:
 
 
 def quantize(
-    graph: Graph, calibration: Mapping[str, NDArray[Any]] | NDArray[Any] | None, *, precision: int = 8
+    graph: Graph, calibration: Mapping[str, NDArray[Any]] | NDArray[Any] | None, *, precision: int | Precision = 8
 ) -> tuple[Graph, QuantizationReport]:
     """An integer graph that does what the float graph does.
 
@@ -61,8 +60,8 @@ def quantize(
         A float graph.
     calibration : mapping of str to ndarray, or ndarray, shape (samples, *input shape)
         What the model sees in use; see :func:`gatesmith.quantize.calibrate.check_calibration`.
-    precision : int
-        Bits of weights and activations, 2 to 16.
+    precision : int or Precision
+        Bits of weights and activations, 2 to 16, everywhere or by tensor.
 
     Raises
     ------
@@ -73,23 +72,22 @@ def quantize(
     UnsupportedOperation
         When the graph is an integer graph already.
     """
-    if precision not in PRECISIONS:
-        raise AccuracyLost(f"precision {precision} bits, {PRECISIONS[0]} to {PRECISIONS[-1]} are possible")
+    bits = Precision.of(precision)
     if graph.is_integer:
         raise UnsupportedOperation(f"graph {graph.name!r} has formats already, a float graph is needed")
     data = check_calibration(graph, calibration)
     folded = fold(graph)
     if holds_trees(folded):
-        integer = allocate_trees(folded, data, precision)
-        return integer, _report(graph, integer, data, precision)
-    integer = allocate(folded, data, precision)
+        integer = allocate_trees(folded, data, bits.default)
+        return integer, _report(graph, integer, data, bits.default)
+    integer = allocate(folded, data, bits)
     scaled = with_scaled_inputs(folded, data)
     if scaled is not folded:
         # features of very different ranges need it; for the rest the host is left out
-        other = allocate(scaled, data, precision)
+        other = allocate(scaled, data, bits)
         if _squared_error(graph, other, data) < SCALING_GAIN * _squared_error(graph, integer, data):
             integer = other
-    return integer, _report(graph, integer, data, precision)
+    return integer, _report(graph, integer, data, bits.default)
 
 
 def _squared_error(graph: Graph, integer: Graph, data: dict[str, NDArray[Any]]) -> float:

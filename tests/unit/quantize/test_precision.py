@@ -1,0 +1,79 @@
+"""Bits by tensor: what the integer graph holds, and what it computes beside the float graph."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from networks import mlp
+
+from gatesmith.errors import AccuracyLost
+from gatesmith.model import reference
+from gatesmith.model.nodes import Dense, grid_bits
+from gatesmith.quantize import Precision, fold, quantize
+
+X = np.random.default_rng(0).normal(size=(400, 5))
+GRAPH = mlp(5, 7, 3)
+FIRST, SECOND = (node for node in fold(GRAPH).nodes if isinstance(node, Dense))
+
+
+def dense(graph: object) -> list[Dense]:
+    return [node for node in graph.nodes if isinstance(node, Dense)]  # type: ignore[attr-defined]
+
+
+def bits(weight: np.ndarray) -> int:
+    """Bits of the whole numbers that the weights are multiples of."""
+    return int(np.abs(np.ldexp(weight, grid_bits(weight))).max()).bit_length() + 1
+
+
+def test_one_number_is_the_same_everywhere() -> None:
+    assert quantize(GRAPH, X, precision=6)[0].digest == quantize(GRAPH, X, precision=Precision(default=6))[0].digest
+
+
+def test_weights_have_the_bits_that_their_node_may_have() -> None:
+    integer, _ = quantize(GRAPH, X, precision=Precision(weights={FIRST.name: 3}))
+    first, second = dense(integer)
+    assert bits(first.weight) <= 3 < bits(second.weight) <= 8
+
+
+def test_columns_have_bits_and_scales_of_their_own() -> None:
+    wanted = (3, 4, 5, 6, 7, 8, 2)
+    integer, _ = quantize(GRAPH, X, precision=Precision(weights={FIRST.name: wanted}))
+    found = [bits(column) for column in dense(integer)[0].weight.T]
+    assert all(few <= most for few, most in zip(found, wanted, strict=True))
+    assert found[5] > found[0]
+
+
+def test_activations_have_the_bits_that_their_edge_may_have() -> None:
+    chosen = Precision(activations={FIRST.inputs[0]: 4, SECOND.inputs[0]: 5}, outputs=9)
+    integer, _ = quantize(GRAPH, X, precision=chosen)
+    edges = integer.edges
+    assert [edges[node.inputs[0]].fixed.width for node in dense(integer)] == [4, 5]
+    assert integer.outputs[0].edge.fixed.width <= 9
+
+
+def test_corrected_biases_take_the_mean_error_back() -> None:
+    def mean_error(correction: bool) -> float:
+        integer, _ = quantize(GRAPH, X, precision=Precision(default=3, bias_correction=correction))
+        wanted = reference.infer_real(GRAPH, {"x": X})["y"]
+        return float(np.abs((reference.infer_real(integer, {"x": X})["y"] - wanted).mean(axis=0)).max())
+
+    assert mean_error(True) < 0.5 * mean_error(False)
+
+
+@pytest.mark.parametrize(
+    ("precision", "message"),
+    [
+        ({"default": 1}, "precision 1 bits, 2 to 16"),
+        ({"weights": {"d": (8, 17)}}, "precision of the weights of 'd' 17 bits, 2 to 16"),
+        ({"activations": {"x": 0}}, "precision of edge 'x' 0 bits"),
+        ({"outputs": 40}, "precision of outputs 40 bits"),
+    ],
+)
+def test_numbers_out_of_range(precision: dict[str, object], message: str) -> None:
+    with pytest.raises(AccuracyLost, match=message):
+        Precision(**precision)  # type: ignore[arg-type]
+
+
+def test_as_many_numbers_as_columns() -> None:
+    with pytest.raises(AccuracyLost, match="has 2 numbers, it has 7 columns"):
+        quantize(GRAPH, X, precision=Precision(weights={FIRST.name: (8, 8)}))
