@@ -3,6 +3,9 @@
 Boosting, averaging and voting are all sums: the votes of a forest are leaves that hold a one for their class. The trees
 lie in flat arrays, as in the libraries' own files. A number names a split when it is not negative and the leaf ``~n``
 when it is; a split comes after the one that leads to it, so an ensemble cannot hold a cycle.
+
+A missing value is NaN in a float graph, and in an integer graph the highest integer of the input's format: beyond every
+number, as in a sorted array.
 """
 
 from __future__ import annotations
@@ -39,6 +42,8 @@ class TreeEnsemble(Node):
         A later split, or ``~leaf``. Every split and every leaf is named exactly once.
     value : ndarray of float64, shape (leaves, outputs)
     bias : ndarray of float64, shape (outputs,)
+    missing : ndarray of bool, shape (splits,), optional
+        Whether a missing value goes left at a split. None where the model knows no missing values.
     """
 
     kind: ClassVar[str] = "TreeEnsemble"
@@ -49,6 +54,7 @@ class TreeEnsemble(Node):
     right: Integers
     value: Real
     bias: Real
+    missing: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         for label, values in (("threshold", self.threshold), ("value", self.value), ("bias", self.bias)):
@@ -64,6 +70,8 @@ class TreeEnsemble(Node):
             raise self.refuse("has no tree")
         if any(each.shape != (splits,) for each in (self.feature, self.threshold, self.left, self.right)):
             raise self.refuse("its arrays of splits have different lengths")
+        if self.missing is not None and (self.missing.shape != (splits,) or self.missing.dtype != np.bool_):
+            raise self.refuse(f"missing of shape {list(self.missing.shape)} and dtype {self.missing.dtype}")
         if self.value.ndim != 2 or 0 in self.value.shape or self.bias.shape != self.value.shape[1:]:
             raise self.refuse(f"values of shape {list(self.value.shape)} and bias of {list(self.bias.shape)}")
         self._check_order(splits)
@@ -86,12 +94,14 @@ class TreeEnsemble(Node):
             raise self.refuse(f"a split looks at element {self.feature.max()}, the input has {inputs[0][0]}")
         return (self.value.shape[1],)
 
-    def leaves(self, x: Real) -> Integers:
+    def leaves(self, x: Real, format: FixedPoint | None = None) -> Integers:
         """The leaf that each sample reaches in each tree.
 
         Parameters
         ----------
         x : ndarray of float64, shape (batch, features)
+        format : FixedPoint, optional
+            The input's, in an integer graph.
 
         Returns
         -------
@@ -104,14 +114,24 @@ class TreeEnsemble(Node):
         left, right = (np.concatenate([_places(side, splits), ends]) for side in (self.left, self.right))
         place = np.repeat(_places(self.root, splits)[None], len(x), axis=0)
         rows = np.arange(len(x))[:, None]
+        absent, missing = self._absent(x, format), None
+        if self.missing is not None and absent.any():
+            missing = np.concatenate([self.missing, np.zeros(leaves, dtype=bool)])
         while place.size and place.min() < splits:
-            place = np.where(x[rows, feature[place]] <= threshold[place], left[place], right[place])
+            at = feature[place]
+            goes_left = x[rows, at] <= threshold[place]
+            if missing is not None:
+                goes_left = np.where(absent[rows, at], missing[place], goes_left)
+            place = np.where(goes_left, left[place], right[place])
         return place - splits
 
+    @staticmethod
+    def _absent(x: Real, format: FixedPoint | None) -> NDArray[np.bool_]:
+        return np.isnan(x) if format is None else x == format.dequantize(format.max_integer)
+
     def evaluate(self, inputs: Sequence[Real], formats: Sequence[FixedPoint | None]) -> Real:
-        del formats
         total = np.repeat(self.bias[None], len(inputs[0]), axis=0)
-        for leaf in self.leaves(inputs[0]).T:
+        for leaf in self.leaves(inputs[0], formats[0]).T:
             total += self.value[leaf]
         return total
 

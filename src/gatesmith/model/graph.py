@@ -305,7 +305,8 @@ def _terminal_from_json(data: dict[str, Any]) -> Terminal:
 
 
 def _node_to_json(node: Node) -> dict[str, Any]:
-    values = {key: _WRITERS.get(key, lambda v: v)(value) for key, value in parameters(node).items()}
+    given = {key: value for key, value in parameters(node).items() if (key, value is None) != ("missing", True)}
+    values = {key: _WRITERS.get(key, lambda v: v)(value) for key, value in given.items()}
     return {
         "kind": node.kind,
         "name": node.name,
@@ -317,7 +318,7 @@ def _node_to_json(node: Node) -> dict[str, Any]:
 
 _WRITERS: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("weight", "bias", "threshold", "value"), lambda v: v.tolist()),
-    **dict.fromkeys(("root", "feature", "left", "right"), lambda v: v.tolist()),
+    **dict.fromkeys(("root", "feature", "left", "right", "missing"), lambda v: v.tolist()),
     "table": lambda v: None if v is None else v.tolist(),
     "low": float,  # 0 and 0.0 are the same end
     "high": float,
@@ -327,6 +328,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("weight", "bias", "threshold"), lambda v: np.array(v, dtype=np.float64)),
     **dict.fromkeys(("root", "feature", "left", "right"), lambda v: np.array(v, dtype=np.int64)),
     "value": lambda v: np.array(v, dtype=np.float64),
+    "missing": lambda v: np.array(v, dtype=np.bool_),
     "table": lambda v: None if v is None else np.array(v, dtype=np.float64),
     "rounding": Rounding,
     "overflow": Overflow,

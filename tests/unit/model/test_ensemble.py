@@ -120,3 +120,29 @@ def _stump() -> Graph:
         value=np.array([[1.0, 2.0, 0.0], [0.25, -3.0, 0.0]]),
     )
     return replace(graph, nodes=(node,))
+
+
+def test_a_missing_value_goes_where_its_split_says() -> None:
+    stump = _stump()
+    (node,) = stump.nodes
+    integer = replace(stump, nodes=(replace(node, missing=np.array([True])),))
+    bare = replace(node.output, format=None)
+    x = np.array([[0.0, 0, 0], [np.nan, 0, 0], [np.nan, 9, 9]])
+    left, right = (node.value[~side[0]] + node.bias for side in (node.left, node.right))
+    for goes_left in (True, False):
+        trees = replace(node, output=bare, missing=np.array([goes_left]), feature=np.array([0]))
+        given = trees.evaluate([x], [None])
+        assert (given[1:] == (left if goes_left else right)).all()
+    # in an integer graph it is the highest integer
+    format = integer.inputs[0].edge.fixed
+    most = np.full((1, 3), format.max_integer)
+    high = replace(integer.nodes[0], threshold=np.array([float(format.dequantize(format.min_integer))]))
+    assert (high.evaluate([format.dequantize(most)], [format]) == left).all()
+    assert (replace(high, missing=None).evaluate([format.dequantize(most)], [format]) == right).all()
+    assert (replace(high, missing=None).evaluate([format.dequantize(most - 1)], [format]) == right).all()
+    again = Graph.from_bytes(integer.to_bytes())
+    assert again.digest == integer.digest != stump.digest
+    assert again.nodes[0].missing.dtype == np.bool_
+    assert b"missing" not in stump.to_bytes()  # graphs of before keep their digests
+    with pytest.raises(UnsupportedOperation, match=r"missing of shape \[2\]"):
+        replace(node, missing=np.array([True, False]))
