@@ -24,6 +24,9 @@ from gatesmith.gateware.trace import DECIMAL_DIGITS, AdderGraph
 
 __all__ = ["UnrolledCore", "unroll"]
 
+# Ref: yosys 0.70 memory_libmap: "distributed" asks for LUT RAM, which has no start value where a register follows
+_IN_LUT_RAM = '(BW_IN <= 999) ? "distributed" : "block"'
+
 PRIMITIVES = Path(da4ml.__file__).parent / "codegen" / "rtl" / "verilog" / "source"
 
 
@@ -117,5 +120,5 @@ def _sources(stages: tuple[Any, ...]) -> dict[str, str]:
     text = "".join(sources.values())
     for path in sorted(PRIMITIVES.glob("*.v")):
         if f"{path.stem} #(" in text:
-            sources[path.name] = path.read_text(encoding="utf-8")
+            sources[path.name] = path.read_text(encoding="utf-8").replace(_IN_LUT_RAM, '"logic"')
     return sources
