@@ -7,6 +7,7 @@ import pytest
 from networks import mlp
 
 from gatesmith.errors import AccuracyLost
+from gatesmith.fixed import FixedPoint
 from gatesmith.model import reference
 from gatesmith.model.nodes import Dense, grid_bits
 from gatesmith.quantize import Precision, fold, quantize
@@ -22,7 +23,8 @@ def dense(graph: object) -> list[Dense]:
 
 def bits(weight: np.ndarray) -> int:
     """Bits of the whole numbers that the weights are multiples of."""
-    return int(np.abs(np.ldexp(weight, grid_bits(weight))).max()).bit_length() + 1
+    whole = np.ldexp(weight, grid_bits(weight))
+    return FixedPoint.covering(int(whole.min()), int(whole.max()), 0).width
 
 
 def test_one_number_is_the_same_everywhere() -> None:
