@@ -13,7 +13,14 @@ __all__ = ["ensemble", "forest_graph"]
 
 
 def ensemble(
-    generator: np.random.Generator, *, trees: int, depth: int, features: int, outputs: int, input: FixedPoint
+    generator: np.random.Generator,
+    *,
+    trees: int,
+    depth: int,
+    features: int,
+    outputs: int,
+    input: FixedPoint,
+    missing: bool = False,
 ) -> TreeEnsemble:
     """Trees that end early now and then; leaves are quarters, thresholds lie on and off the input's grid."""
     feature: list[int] = []
@@ -47,6 +54,7 @@ def ensemble(
         right=np.array(sides[1], dtype=np.int64),
         value=np.array(value),
         bias=generator.integers(-99, 100, size=outputs) / 4,
+        missing=generator.random(len(feature)) < 0.5 if missing else None,
     )
 
 
@@ -59,11 +67,14 @@ def forest_graph(
     outputs: int = 3,
     input: FixedPoint | None = None,
     arg_max: bool = True,
+    missing: bool = False,
 ) -> Graph:
     """An integer graph of one random ensemble, its scores and the index of the largest."""
     format = input or FixedPoint(True, 2, 3)
     generator = np.random.default_rng(seed)
-    node = ensemble(generator, trees=trees, depth=depth, features=features, outputs=outputs, input=format)
+    node = ensemble(
+        generator, trees=trees, depth=depth, features=features, outputs=outputs, input=format, missing=missing
+    )
     nodes: list[Node] = [node]
     edges = [node.output]
     if arg_max:

@@ -66,18 +66,22 @@ def _node(node: Node, given: list[Numbers], format: FixedPoint) -> Numbers:
         case "ArgMax":
             return [Fraction(x.index(max(x)))]
         case "TreeEnsemble":
-            leaves = [node.value[_leaf(node, x, int(root))] for root in node.root]
+            leaves = [node.value[_leaf(node, x, int(root), format.max_integer * _step(format))] for root in node.root]
             return [sum((Fraction(leaf[j]) for leaf in leaves), Fraction(node.bias[j])) for j in range(len(node.bias))]
         case "Requantize":
             return [_requantized(a, node) for a in x]
     raise AssertionError(node.kind)
 
 
-def _leaf(node: Node, x: Numbers, place: int) -> int:
+def _leaf(node: Node, x: Numbers, place: int, highest: Fraction) -> int:
     if place < 0:
         return -place - 1
-    left = x[node.feature[place]] <= Fraction(node.threshold[place])
-    return _leaf(node, x, int((node.left if left else node.right)[place]))
+    value = x[node.feature[place]]
+    if node.missing is not None and value == highest:
+        left = bool(node.missing[place])
+    else:
+        left = value <= Fraction(node.threshold[place])
+    return _leaf(node, x, int((node.left if left else node.right)[place]), highest)
 
 
 def _requantized(value: Fraction, node: Node) -> Fraction:

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 
 from gatesmith.errors import ManifestInvalid, TensorMismatch
 from gatesmith.fixed import FixedPoint
+from gatesmith.host import Bins, HostOperation, HostOperationKind
 from gatesmith.packing import Packing, Payload
 from gatesmith.tensor import TensorSpec
 
@@ -44,57 +44,12 @@ def check_labels(name: str, labels: tuple[str, ...], elements: int) -> None:
         raise ManifestInvalid(f"tensor {name!r} has {len(labels)} labels, {elements} elements need one each")
 
 
-class HostOperationKind(StrEnum):
-    """What the run side may compute in float; everything else is gateware."""
-
-    SCALE = "scale"  # x * scale + offset, per element
-    SOFTMAX = "softmax"  # over the last axis
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class HostOperation:
-    """One float64 operation on the host, declared in the contract.
-
-    ``scale`` and ``offset`` belong to SCALE: one number for each element of a sample, row-major.
-    """
-
-    kind: HostOperationKind
-    scale: tuple[float, ...] = ()
-    offset: tuple[float, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.kind is HostOperationKind.SCALE and (len(self.scale) != len(self.offset) or not self.scale):
-            raise ManifestInvalid(f"host scale has {len(self.scale)} factors and {len(self.offset)} offsets")
-
-    def apply(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Apply to values of shape (batch, ...)."""
-        if self.kind is HostOperationKind.SCALE:
-            shape = values.shape[1:]
-            return np.asarray(values * np.reshape(self.scale, shape) + np.reshape(self.offset, shape))
-        shifted = np.exp(values - values.max(axis=-1, keepdims=True))
-        return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True))
-
-    def to_json(self) -> dict[str, Any]:
-        """A plain dictionary that :meth:`from_json` reads back."""
-        if self.kind is HostOperationKind.SCALE:
-            return {"kind": self.kind.value, "scale": list(self.scale), "offset": list(self.offset)}
-        return {"kind": self.kind.value}
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> HostOperation:
-        """Read back what :meth:`to_json` wrote."""
-        return cls(
-            kind=HostOperationKind(data["kind"]),
-            scale=tuple(float(v) for v in data.get("scale", ())),
-            offset=tuple(float(v) for v in data.get("offset", ())),
-        )
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Port:
     """One tensor of the contract: its spec, its format on the wire, and the host operations.
 
-    ``labels`` name the elements of a classifier's scores, in order; empty where nobody named them.
+    ``labels`` name the elements of a classifier's scores, in order; empty where nobody named them. The spec takes NaN
+    for a missing value where a host operation fills it.
     """
 
     spec: TensorSpec
@@ -104,6 +59,17 @@ class Port:
 
     def __post_init__(self) -> None:
         check_labels(self.spec.name, self.labels, self.elements)
+        fills = [operation.kind for operation in self.host].count(HostOperationKind.FILL)
+        if fills and self.host[-1].kind is not HostOperationKind.FILL:
+            raise ManifestInvalid(f"tensor {self.spec.name!r} has host operations after the one that fills")
+        for operation in self.host:
+            if operation.elements not in {None, self.elements}:
+                raise ManifestInvalid(
+                    f"tensor {self.spec.name!r} has {self.elements} elements, the host's {operation.kind} is for "
+                    f"{operation.elements}"
+                )
+        if self.spec.missing != bool(fills):
+            object.__setattr__(self, "spec", replace(self.spec, missing=bool(fills)))
 
     @property
     def elements(self) -> int:
@@ -169,7 +135,8 @@ class Contract:
         Raises
         ------
         TensorMismatch
-            When a tensor is missing, has another shape or batch than the rest, or is not finite.
+            When a tensor is missing, has another shape or batch than the rest, or is not finite. NaN is taken where
+            a host operation fills it.
         """
         return self._made().encode(tensors)
 
@@ -258,11 +225,16 @@ class _Input:
         self._spec, self._shape, self._elements = port.spec, port.spec.shape[1:], port.elements
         self._low, self._high = np.float64(port.format.min_integer), np.float64(port.format.max_integer)
         self._step = step = port.format.fraction_bits
-        self._host, self._factor, self._offset = port.host, _power(step), None
-        folded = _folded(port.host[-1], step) if port.host else None
+        self._factor, self._offset, self._missing = _power(step), None, None
+        host = port.host
+        if port.spec.missing:
+            units = port.format.fit(np.ldexp([host[-1].missing, host[-1].most], step))
+            self._missing, self._high, host = units[0], units[1], host[:-1]
+        folded = _folded(host[-1], step) if host else None
         if folded is not None:
-            self._host = port.host[:-1]
+            host = host[:-1]
             self._factor, self._offset = (np.reshape(numbers, self._shape) for numbers in folded)
+        self._host = [Bins(each.edges).count if each.edges else each.apply for each in host]
 
     def units(self, values: NDArray[Any]) -> NDArray[np.float64]:
         """Real values of shape (batch, ...) to whole numbers within the format, of shape (batch, elements)."""
@@ -272,17 +244,28 @@ class _Input:
                 tensor=self._spec.name,
             )
         real: NDArray[np.float64] = values.astype(np.float64, order="C")
-        if not _is_finite(real):
-            raise TensorMismatch(f"tensor {self._spec.name!r} holds a value that is not finite", tensor=self._spec.name)
-        for operation in self._host:
-            real = operation.apply(real)
+        absent = None if _is_finite(real) else self._absent(real)
+        for apply in self._host:
+            real = apply(real)
         real = _moved(real, self._step, self._factor)
         if self._offset is not None:
             np.add(real, self._offset, out=real)
         np.rint(real, out=real)
         np.maximum(real, self._low, out=real)
         np.minimum(real, self._high, out=real)
+        if absent is not None:
+            real[absent] = self._missing
         return real.reshape(len(real), self._elements)
+
+    def _absent(self, real: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Where the missing values are, if there may be some and all others are finite."""
+        absent = np.isnan(real)
+        if self._missing is not None and np.isfinite(real[~absent]).all():
+            return absent
+        only = ", NaN for a missing one apart" if self._missing is not None else ""
+        raise TensorMismatch(
+            f"tensor {self._spec.name!r} holds a value that is not finite{only}", tensor=self._spec.name
+        )
 
 
 class _Output:

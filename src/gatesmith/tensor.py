@@ -71,12 +71,14 @@ _BY_DTYPE = {dtype: datatype for datatype, dtype in _DTYPES.items() if datatype 
 class TensorSpec:
     """Name, datatype and shape of one input or output of a model.
 
-    ``shape`` starts with the batch, which is -1; all other sizes are fixed.
+    ``shape`` starts with the batch, which is -1; all other sizes are fixed. ``missing`` says whether NaN stands for a
+    missing value; the protocol has no word for that, so it is not in the JSON.
     """
 
     name: str
     datatype: Datatype
     shape: tuple[int, ...]
+    missing: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """The dictionary that the protocol's model metadata uses."""

@@ -30,6 +30,7 @@ SHAPES: dict[str, dict[str, Any]] = {
     "one-leaf": {"trees": 1, "depth": 0},
     "one-output": {"outputs": 1, "trees": 7, "depth": 5},
     "scores-alone": {"arg_max": False, "trees": 8},
+    "missing": {"missing": True, "trees": 8},
 }
 
 

@@ -18,7 +18,7 @@ from typing import Any
 from gatesmith.artifact.descriptor import digest_of
 from gatesmith.artifact.headers import Header, read_header
 from gatesmith.boards import Board, all_boards
-from gatesmith.contract import Contract, HostOperation, HostOperationKind, Port
+from gatesmith.contract import Contract, HostOperation, Port
 from gatesmith.errors import GatesmithError, ManifestInvalid
 from gatesmith.firmware import Firmware, Link, Report, Utilization
 from gatesmith.fixed import FixedPoint
@@ -196,10 +196,9 @@ class _Contract:
 
 
 def _host_operation(data: Mapping[str, Any]) -> HostOperation:
-    numbers = {key: tuple(float(v) for v in data[key]) for key in ("scale", "offset") if key in data}
-    if unknown := sorted(data.keys() - {"kind", "scale", "offset"}):
+    if unknown := sorted(data.keys() - {"kind", "scale", "offset", "edges", "missing", "most"}):
         raise ManifestInvalid(f"host operation has {unknown[0]!r}")
-    return HostOperation(kind=HostOperationKind(data["kind"]), **numbers)
+    return HostOperation.from_json(dict(data))
 
 
 def _is_texts(data: object) -> bool:

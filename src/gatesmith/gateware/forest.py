@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +20,21 @@ from gatesmith.model.ensemble import TreeEnsemble
 from gatesmith.model.graph import Graph
 from gatesmith.model.nodes import ArgMax, Reshape
 
-__all__ = ["Column", "Forest", "Path", "plant"]
+__all__ = ["Column", "Comparison", "Forest", "Path", "plant"]
 
 Integers = NDArray[np.int64]
+
+
+class Comparison(NamedTuple):
+    """The comparison ``x <= bound`` of an element, which a missing value passes where ``missing`` says so.
+
+    ``bound`` is on the input's bits with the sign bit inverted, so that they are unsigned.
+    """
+
+    element: int
+    bound: int
+    missing: bool = False
+
 
 Branch: TypeAlias = "int | tuple[int, Branch, Branch]"
 """A leaf's number, or a comparison with the branch for yes and the one for no."""
@@ -49,13 +61,12 @@ class Column:
 class Forest:
     """The plan of the trees engine.
 
-    ``tests`` are element and bound of each comparison ``x <= bound``, on the input's bits with the sign bit inverted,
-    so that they are unsigned. ``paths`` are the leaves of each tree.
+    ``paths`` are the leaves of each tree, by the numbers of ``tests``.
     """
 
     graph: Graph
     input: FixedPoint
-    tests: tuple[tuple[int, int], ...]
+    tests: tuple[Comparison, ...]
     paths: tuple[tuple[Path, ...], ...]
     columns: tuple[Column, ...]
 
@@ -71,7 +82,11 @@ class Forest:
         ndarray of int64, shape (batch, output elements)
         """
         unsigned = integers - self.input.min_integer
-        answers = [unsigned[:, element] <= bound for element, bound in self.tests]
+        last = (1 << self.input.width) - 1
+        answers = [
+            (unsigned[:, test.element] <= test.bound) | (test.missing & (unsigned[:, test.element] == last))
+            for test in self.tests
+        ]
         hot = [[self._is_hot(path, answers, len(integers)) for path in tree] for tree in self.paths]
         sums = np.empty((len(integers), len(self.columns)), dtype=np.int64)
         for place, column in enumerate(self.columns):
@@ -153,30 +168,52 @@ def _only_ensemble(graph: Graph) -> TreeEnsemble:
     return ensembles[0]
 
 
+class _Known(NamedTuple):
+    """What an element can still be: a number of an interval, or missing."""
+
+    low: int
+    high: int
+    missing: bool
+
+
 class _Planter:
     """Walks the trees and collects the comparisons."""
 
     def __init__(self, ensemble: TreeEnsemble, bounds: Integers, units: Integers, width: int) -> None:
-        self.ensemble, self.bounds, self.units, self.last = ensemble, bounds, units, (1 << width) - 1
-        self.tests: dict[tuple[int, int], int] = {}
+        self.ensemble, self.bounds, self.units = ensemble, bounds, units
+        last, may_miss = (1 << width) - 1, ensemble.missing is not None
+        self.anything = _Known(0, last - may_miss, may_miss)
+        self.tests: dict[Comparison, int] = {}
 
-    def branch(self, place: int, known: dict[int, tuple[int, int]]) -> Branch:
-        """What is left of a subtree when each element is known to lie in an interval."""
+    def branch(self, place: int, known: dict[int, _Known]) -> Branch:
+        """What is left of a subtree when something is known of elements."""
         if place < 0:
             return ~place
         trees = self.ensemble
         element, bound = int(trees.feature[place]), int(self.bounds[place])
-        low, high = known.get(element, (0, self.last))
+        now = known.get(element, self.anything)
         left, right = int(trees.left[place]), int(trees.right[place])
-        if bound >= high:
+        misses_left = trees.missing is not None and bool(trees.missing[place])
+        bound = max(now.low - 1, min(bound, now.high))
+        passes = _Known(now.low, bound, now.missing and misses_left)
+        fails = _Known(bound + 1, now.high, now.missing and not misses_left)
+        if not fails.missing and fails.low > fails.high:
             return self.branch(left, known)
-        if bound < low:
+        if not passes.missing and passes.low > passes.high:
             return self.branch(right, known)
-        yes = self.branch(left, known | {element: (low, bound)})
-        no = self.branch(right, known | {element: (bound + 1, high)})
+        yes, no = self.branch(left, known | {element: passes}), self.branch(right, known | {element: fails})
         if isinstance(yes, int) and isinstance(no, int) and np.array_equal(self.units[yes], self.units[no]):
             return yes
-        return self.tests.setdefault((element, bound), len(self.tests)), yes, no
+        if passes.low > passes.high:  # only what is missing passes: as well, only numbers fail
+            return self._number(Comparison(element, self.anything.high)), no, yes
+        return self._number(Comparison(element, bound, passes.missing), either=not now.missing), yes, no
+
+    def _number(self, test: Comparison, *, either: bool = False) -> int:
+        """The comparison's number; where nothing is missing, that of one which differs in what it makes of that."""
+        other = test._replace(missing=True)
+        if either and test not in self.tests and other in self.tests:
+            test = other
+        return self.tests.setdefault(test, len(self.tests))
 
 
 def _paths(branch: Branch, path: Path = ()) -> list[tuple[Path, int]]:

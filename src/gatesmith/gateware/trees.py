@@ -69,11 +69,12 @@ class TreesCore(Core):
         """One signal for each leaf of each tree: exactly one of a tree's is high."""
         width = self.forest.input.width
         answers: list[Value] = []
-        for element, bound in self.forest.tests:
-            bits = list(self.i.payload[element * width : (element + 1) * width])
+        for test in self.forest.tests:
+            bits = list(self.i.payload[test.element * width : (test.element + 1) * width])
             if self.forest.input.signed:
                 bits[-1] = ~bits[-1]
-            answer = pipeline.named(_at_most(bits, bound), f"test{len(answers)}")
+            passes = _at_most(bits, test.bound)
+            answer = pipeline.named(passes | Cat(bits).all() if test.missing else passes, f"test{len(answers)}")
             answers.append(pipeline.at(answer, COMPARE, SELECT))
         trees = []
         for number, tree in enumerate(self.forest.paths):
@@ -81,8 +82,8 @@ class TreesCore(Core):
             for path in tree:
                 for end in range(1, len(path) + 1):
                     if path[:end] not in nodes:
-                        test, wanted = path[end - 1]
-                        answer = answers[test] if wanted else ~answers[test]
+                        place, wanted = path[end - 1]
+                        answer = answers[place] if wanted else ~answers[place]
                         value = answer if end == 1 else nodes[path[: end - 1]] & answer
                         nodes[path[:end]] = pipeline.named(value, f"tree{number}_{len(nodes)}")
             trees.append([nodes[path] for path in tree])

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gatesmith.errors import CalibrationNeeded, TensorMismatch
+from gatesmith.model.ensemble import TreeEnsemble
 from gatesmith.model.graph import Graph
 from gatesmith.samples import load_samples
 
@@ -50,15 +51,18 @@ def check_calibration(graph: Graph, data: Mapping[str, NDArray[Any]] | NDArray[A
     Raises
     ------
     CalibrationNeeded
-        When there is none, its width is wrong, it holds no sample, or a value is not finite.
+        When there is none, its width is wrong, it holds no sample, or a value is not finite. NaN is a missing value
+        where the model is of trees that know what to do with one.
     """
     if data is None:
         names = ", ".join(f"{t.edge.name}: {list(t.edge.shape)}" for t in graph.inputs)
         raise CalibrationNeeded(f"model {graph.name!r} has no calibration data for its inputs ({names}); {HOW}")
     given = data if isinstance(data, Mapping) else {"": data}
     arrays = {name: np.asarray(values) for name, values in given.items()}
+    may_miss = any(isinstance(node, TreeEnsemble) and node.missing is not None for node in graph.nodes)
     checked = {
-        t.edge.name: _check_one(t.edge.name, t.edge.shape, _pick(graph, arrays, t.edge.name)) for t in graph.inputs
+        t.edge.name: _check_one(t.edge.name, t.edge.shape, _pick(graph, arrays, t.edge.name), may_miss=may_miss)
+        for t in graph.inputs
     }
     counts = {name: len(values) for name, values in checked.items()}
     if len(set(counts.values())) > 1:
@@ -79,7 +83,7 @@ def _pick(graph: Graph, arrays: Mapping[str, NDArray[Any]], name: str) -> NDArra
     raise CalibrationNeeded(f"calibration data has {sorted(arrays)}, input {name!r} is not among them; {HOW}")
 
 
-def _check_one(name: str, shape: tuple[int, ...], values: NDArray[Any]) -> NDArray[np.float64]:
+def _check_one(name: str, shape: tuple[int, ...], values: NDArray[Any], *, may_miss: bool) -> NDArray[np.float64]:
     if values.dtype.kind not in "fiub":
         raise CalibrationNeeded(f"calibration data for input {name!r} has the dtype {values.dtype}, numbers are needed")
     if len(shape) > 1 and values.ndim == 2 and values.shape[1] == int(np.prod(shape)):
@@ -93,7 +97,7 @@ def _check_one(name: str, shape: tuple[int, ...], values: NDArray[Any]) -> NDArr
     if len(values) == 0:
         raise CalibrationNeeded(f"calibration data for input {name!r} holds no sample; {HOW}")
     real = values.astype(np.float64)
-    bad = np.argwhere(~np.isfinite(real))
+    bad = np.argwhere(np.isinf(real) if may_miss else ~np.isfinite(real))
     if len(bad):
         where = tuple(int(i) for i in bad[0])
         raise CalibrationNeeded(

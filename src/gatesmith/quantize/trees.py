@@ -3,6 +3,8 @@
 The host maps each feature's thresholds onto the whole of an unsigned format, so features of any range have the same
 width. A threshold then moves to the coarsest power-of-two grid on which it parts the calibration samples as before,
 except for a small share of them: a comparison in gateware looks only at the bits above that grid.
+
+Where the calibration data hold missing values (NaN) the highest integer stands for them, and numbers stay below it.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from gatesmith.model.node import Node, Real
 from gatesmith.model.nodes import Clip, Reshape
 from gatesmith.quantize.allocate import OUTPUT_BITS, allocate, on_host
 
-__all__ = ["allocate_trees", "holds_trees"]
+__all__ = ["allocate_trees", "fill", "holds_trees", "source"]
 
 KEPT = 0.9995
 """Share of the calibration samples that keep their class, where the bits that may be used allow it: twice as near as
@@ -47,9 +49,23 @@ class _Placed:
     offset: Real
     width: int
     threshold: Real
+    may_miss: bool
+
+    @property
+    def format(self) -> FixedPoint:
+        return FixedPoint(False, self.width, 0)
+
+    @property
+    def host(self) -> tuple[HostOperation, ...]:
+        scale = HostOperation(
+            kind=HostOperationKind.SCALE, scale=tuple(self.scale.tolist()), offset=tuple(self.offset.tolist())
+        )
+        return scale, *fill(self.format, self.may_miss)
 
     def integers(self, x: Real) -> Real:
-        return FixedPoint(False, self.width, 0).quantize(x * self.scale + self.offset).astype(np.float64)
+        for operation in self.host:
+            x = operation.apply(x)
+        return self.format.quantize(x).astype(np.float64)
 
 
 def holds_trees(graph: Graph) -> bool:
@@ -73,16 +89,14 @@ def allocate_trees(graph: Graph, data: Mapping[str, NDArray[Any]], precision: in
         When something that computes is before the trees.
     """
     ensemble = next(node for node in graph.nodes if isinstance(node, TreeEnsemble))
-    terminal, clip = _source(graph, ensemble)
+    terminal, clip = source(graph, ensemble)
     x = on_host(terminal, data[terminal.edge.name]).reshape(len(next(iter(data.values()))), -1)
     seen = x if clip is None else np.clip(x, clip.low, clip.high)
     wanted = ensemble.evaluate([seen], [None])
-    placed = _with_thresholds(ensemble, x, clip, wanted, precision)
-    valued = _with_values(replace(ensemble, threshold=placed.threshold), placed.integers(x), wanted, precision)
-    host = HostOperation(
-        kind=HostOperationKind.SCALE, scale=tuple(placed.scale.tolist()), offset=tuple(placed.offset.tolist())
-    )
-    inputs = tuple(replace(t, host=(*t.host, host)) if t is terminal else t for t in graph.inputs)
+    known = ensemble if np.isnan(x).any() else replace(ensemble, missing=None)
+    placed = _with_thresholds(known, x, clip, wanted, precision)
+    valued = _with_values(replace(known, threshold=placed.threshold), placed, x, wanted, precision)
+    inputs = tuple(replace(t, host=(*t.host, *placed.host)) if t is terminal else t for t in graph.inputs)
     nodes: list[Node] = []
     for node in graph.nodes:
         if node is clip:  # the thresholds know what it does
@@ -90,11 +104,18 @@ def allocate_trees(graph: Graph, data: Mapping[str, NDArray[Any]], precision: in
         else:
             nodes.append(valued if node is ensemble else node)
     rewritten = replace(graph, inputs=inputs, nodes=tuple(nodes))
-    format = FixedPoint(False, placed.width, 0)
-    return allocate(rewritten, dict(data), precision, formats={terminal.edge.name: format})
+    return allocate(rewritten, dict(data), precision, formats={terminal.edge.name: placed.format})
 
 
-def _source(graph: Graph, ensemble: TreeEnsemble) -> tuple[Terminal, Clip | None]:
+def fill(format: FixedPoint, may_miss: bool) -> tuple[HostOperation, ...]:
+    """What the host makes of missing values, if there are any: the highest integer, which no number gets."""
+    if not may_miss:
+        return ()
+    last = float(format.max_integer)
+    return (HostOperation(kind=HostOperationKind.FILL, missing=last, most=last - 1),)
+
+
+def source(graph: Graph, ensemble: TreeEnsemble) -> tuple[Terminal, Clip | None]:
     """The input that the trees read, and the clip in between."""
     writers = {node.output.name: node for node in graph.nodes}
     trees = sum(isinstance(node, TreeEnsemble) for node in graph.nodes)
@@ -119,7 +140,7 @@ def _with_thresholds(ensemble: TreeEnsemble, x: Real, clip: Clip | None, wanted:
     """The coarsest thresholds that keep the classes of enough samples."""
     for budget in BUDGETS:
         placed = _placed(ensemble, x, clip, precision, budget)
-        given = replace(ensemble, threshold=placed.threshold).evaluate([placed.integers(x)], [None])
+        given = replace(ensemble, threshold=placed.threshold).evaluate([placed.integers(x)], [placed.format])
         if _is_near(given, wanted, precision, kept=KEPT_BY_THRESHOLDS):
             break
     return placed
@@ -131,8 +152,9 @@ def _placed(ensemble: TreeEnsemble, x: Real, clip: Clip | None, precision: int, 
     threshold, bits = np.zeros(len(ensemble.feature)), np.ones(len(ensemble.feature), dtype=np.int64)
     for feature in np.unique(ensemble.feature):
         mine = np.flatnonzero(ensemble.feature == feature)
-        values = np.sort(x[:, feature])
         limits = ensemble.threshold[mine]
+        values = np.sort(x[~np.isnan(x[:, feature]), feature])
+        values = values if len(values) else limits[:1]
         scale[feature], offset[feature] = _line(values, limits, width)
         place = np.floor(np.clip(values * scale[feature] + offset[feature], 0, 2.0**width - 1))
         exact = limits * scale[feature] + offset[feature]
@@ -142,13 +164,17 @@ def _placed(ensemble: TreeEnsemble, x: Real, clip: Clip | None, precision: int, 
         )
         if clip is not None:
             threshold[mine[limits < clip.low]], threshold[mine[limits >= clip.high]] = -1, 2.0**width - 1
-    width, dropped = int(bits.max(initial=1)), width - int(bits.max(initial=1))
+    may_miss, taken = ensemble.missing is not None, int(bits.max(initial=1))
+    # the highest integer is no number's, so the highest threshold needs another one above it
+    taken += may_miss and bool(np.any(threshold == 2.0**width - 2.0 ** (width - taken) - 1))
+    width, dropped = taken, width - taken
     # floor(v) is the nearest whole number of v - 1/2
     return _Placed(
         scale=np.ldexp(scale, -dropped),
         offset=np.ldexp(offset, -dropped) - 0.5,
         width=width,
         threshold=np.ldexp(threshold + 1, -dropped) - 1,
+        may_miss=may_miss,
     )
 
 
@@ -194,7 +220,7 @@ def _coarsest(
     return found, bits
 
 
-def _with_values(ensemble: TreeEnsemble, x: Real, wanted: Real, precision: int) -> TreeEnsemble:
+def _with_values(ensemble: TreeEnsemble, placed: _Placed, x: Real, wanted: Real, precision: int) -> TreeEnsemble:
     """Leaves with the fewest fraction bits that keep the classes."""
     low, high = ensemble.bounds([])
     # rounding may add half a step for each tree
@@ -202,9 +228,10 @@ def _with_values(ensemble: TreeEnsemble, x: Real, wanted: Real, precision: int) 
     finest = OUTPUT_BITS - 1 - int(np.ceil(np.log2(largest * (1 + 2.0**-8))))
     while finest > -OUTPUT_BITS and _width(_rounded(ensemble, finest), finest) > OUTPUT_BITS:
         finest -= 1
+    integers = placed.integers(x)
     for fraction in range(finest - OUTPUT_BITS + 2, finest + 1):
         rounded = _rounded(ensemble, fraction)
-        if _is_near(rounded.evaluate([x], [None]), wanted, precision, kept=KEPT):
+        if _is_near(rounded.evaluate([integers], [placed.format]), wanted, precision, kept=KEPT):
             break
     return rounded
 

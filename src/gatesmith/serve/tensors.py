@@ -141,6 +141,8 @@ def _numbers(spec: TensorSpec, flat: list[Any], shape: list[int]) -> NDArray[Any
         with np.errstate(over="ignore"):
             return _finite(spec, values.astype(spec.datatype.dtype).reshape(shape))
     allowed = _ALLOWED[spec.datatype]
+    if spec.missing and spec.datatype in _FLOATS and None in flat:
+        flat = [math.nan if value is None else value for value in flat]
     if not allowed.issuperset(map(type, flat)):
         place, value = next((i, v) for i, v in enumerate(flat) if type(v) not in allowed)
         raise _mismatch(spec, f"holds {_short(value)} at element {place}, which is no {spec.datatype.value}")
@@ -184,7 +186,7 @@ def _is_plain(datatype: Datatype, flat: list[Any]) -> bool:
 def _finite(spec: TensorSpec, array: NDArray[Any]) -> NDArray[Any]:
     if spec.datatype not in _FLOATS or (0 < array.size <= _SMALL and math.isfinite(sum(array.ravel().tolist()))):
         return array  # a third of the time of the general way
-    if not np.isfinite(array).all():
+    if not np.isfinite(array).all() and not (spec.missing and not np.isinf(array).any()):
         raise _mismatch(spec, f"holds a value that is not finite in {spec.datatype.value}")
     return array
 

@@ -28,11 +28,14 @@ from gatesmith.model.vectors import corner_vectors, random_vectors
     features=st.integers(1, 4),
     outputs=st.integers(1, 4),
     input=st.builds(FixedPoint, st.booleans(), st.integers(1, 3), st.integers(0, 3)),
+    missing=st.booleans(),
 )
 def test_every_forest_is_exact(
-    seed: int, trees: int, depth: int, features: int, outputs: int, input: FixedPoint
+    seed: int, trees: int, depth: int, features: int, outputs: int, input: FixedPoint, missing: bool
 ) -> None:
-    graph = forest_graph(seed, trees=trees, depth=depth, features=features, outputs=outputs, input=input)
+    graph = forest_graph(
+        seed, trees=trees, depth=depth, features=features, outputs=outputs, input=input, missing=missing
+    )
     x = np.concatenate([corner_vectors(graph), random_vectors(graph, 60, seed=seed % 1000)])
     wanted = witness.infer(graph, x)
     assert (reference.infer(graph, x) == wanted).all()
@@ -51,7 +54,7 @@ def test_comparisons_are_shared_and_impossible_ones_are_gone() -> None:
     assert len(set(tests)) == len(tests)
     # 6 bits have 63 places for a threshold that says anything
     assert len(tests) <= 2 * 63
-    assert all(0 <= bound < 63 for _, bound in tests)
+    assert all(0 <= test.bound < 63 for test in tests)
 
 
 @pytest.mark.parametrize(
