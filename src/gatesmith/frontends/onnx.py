@@ -2,6 +2,7 @@
 
 Every value is a constant (a numpy array) or an edge; ``onnx_operators`` has one function for each operator. A softmax
 stays out of the gateware: its value is the edge before it, marked, and only an output may carry the mark to the host.
+Names of classes stay out too: an output that is nothing else is left out, and the scores carry the names.
 """
 
 # Ref: ONNX intermediate representation: initializers that are also inputs, external data, opset_import
@@ -19,7 +20,7 @@ from gatesmith.frontends.frontend import Frontend, GraphBuilder
 from gatesmith.frontends.onnx_ml_operators import ML_OPERATORS
 from gatesmith.frontends.onnx_operators import KEEP_VALUES, OPERATORS, Call, Value
 from gatesmith.model.graph import Graph
-from gatesmith.model.nodes import Edge
+from gatesmith.model.nodes import Edge, Node
 from gatesmith.tensor import Datatype
 
 __all__ = ["OnnxFrontend"]
@@ -85,6 +86,8 @@ class _Reader:
         self.values: dict[str, Value] = {}
         self.dtypes: dict[str, np.dtype[Any]] = {}  # of the values that are edges
         self.softmax: set[str] = set()  # values whose edge is the one before a softmax
+        self.labels: dict[str, tuple[str, ...]] = {}  # names of the classes whose scores an edge holds
+        self.class_names: set[str] = set()  # values that are the name of a class and not its index
         self.opset = max((o.version for o in model.opset_import if o.domain in {"", "ai.onnx"}), default=0)
         self.batch: int | None = None  # None when it is free
         if self.opset < MIN_OPSET:
@@ -102,6 +105,9 @@ class _Reader:
             self._node(node)
         for value in self.graph.output:
             self._output(value)
+        if not self.builder.outputs:
+            raise UnsupportedOperation("the only output is the name of a class; give out the scores too")
+        self.builder.nodes = _read(self.builder)
         return self.builder.graph()
 
     def _input(self, value: Any) -> int:
@@ -118,14 +124,20 @@ class _Reader:
         return int(sizes[0])
 
     def _output(self, value: Any) -> None:
+        if value.name in self.class_names:
+            return
         edge = self.values.get(value.name)
         if not isinstance(edge, Edge):
             raise UnsupportedOperation(f"output {value.name!r} does not depend on the input", node=value.name)
         dtype = self.dtypes[value.name]
-        if _dtype(value) != dtype:
+        is_tensor = value.type.WhichOneof("value") == "tensor_type"  # what ZipMap gives is none, and its scores are
+        if is_tensor and _dtype(value) != dtype:
             raise ModelUnreadable(f"output {value.name!r} is declared as {_dtype(value)} and computed as {dtype}")
         host = (HostOperation(kind=HostOperationKind.SOFTMAX),) if value.name in self.softmax else ()
-        self.builder.output(edge, value.name, datatype=_datatype(value.name, dtype), host=host)
+        labels = self.labels.get(edge.name, ())
+        if len(labels) != edge.elements or labels == tuple(map(str, range(len(labels)))):
+            labels = ()
+        self.builder.output(edge, value.name, datatype=_datatype(value.name, dtype), host=host, labels=labels)
 
     def _node(self, node: Any) -> None:
         call = Call(self, node)
@@ -133,8 +145,15 @@ class _Reader:
         if operator is None:
             names = sorted({name for operators in SUPPORTED.values() for name in operators})
             raise call.refuse(f"is not supported; supported are {', '.join(names)}")
+        if any(given in self.class_names for given in node.input):
+            if node.op_type not in KEEP_VALUES:
+                raise call.refuse("reads the name of a class, which must be last")
+            self.class_names.add(node.output[0])
+            return
         after_softmax = next((given for given in node.input if given in self.softmax), None)
         result = call.run(operator)
+        if result is None:
+            return
         if after_softmax is not None and node.op_type != "ArgMax":
             if node.op_type not in KEEP_VALUES or result is not self.values[after_softmax]:
                 raise call.refuse(
@@ -144,6 +163,17 @@ class _Reader:
         self.values[node.output[0]] = result
         if isinstance(result, Edge):
             self.dtypes[node.output[0]] = call.dtype
+
+
+def _read(builder: GraphBuilder) -> list[Node]:
+    """The nodes that an output depends on."""
+    needed = {terminal.edge.name for terminal in builder.outputs}
+    found: list[Node] = []
+    for node in reversed(builder.nodes):
+        if node.output.name in needed:
+            needed.update(node.inputs)
+            found.append(node)
+    return found[::-1]
 
 
 def _array(tensor: Any) -> Any:

@@ -21,7 +21,7 @@ from gatesmith.errors import GatesmithError, ModelUnreadable, UnsupportedOperati
 from gatesmith.frontends.frontend import GraphBuilder
 from gatesmith.model.nodes import Edge
 
-__all__ = ["KEEP_VALUES", "OPERATORS", "Call", "Value"]
+__all__ = ["KEEP_VALUES", "OPERATORS", "Call", "Operator", "Value"]
 
 Value = Edge | NDArray[Any]
 Constant = NDArray[Any]
@@ -30,7 +30,7 @@ FLOAT_MAX = float(np.finfo(np.float32).max)
 MAX_CONSTANT = 1 << 24
 """Numbers in a constant that is computed here."""
 
-KEEP_VALUES = frozenset({"Cast", "Dropout", "Flatten", "Identity", "Reshape"})
+KEEP_VALUES = frozenset({"Cast", "Dropout", "Flatten", "Identity", "Normalizer", "Reshape", "ZipMap"})
 """Operators after which a softmax may still be the last one."""
 
 
@@ -41,8 +41,13 @@ class Reader(Protocol):
     values: dict[str, Value]
     dtypes: dict[str, np.dtype[Any]]
     softmax: set[str]
+    labels: dict[str, tuple[str, ...]]
+    class_names: set[str]
     opset: int
     batch: int | None
+
+
+Operator = Callable[["Call"], "Value | None"]
 
 
 class Call:
@@ -55,8 +60,14 @@ class Call:
         self.builder = reader.builder
         self.dtype = next((reader.dtypes[n] for n in node.input if n in reader.dtypes), np.dtype(np.float32))
 
-    def run(self, operator: Callable[[Call], Value]) -> Value:
-        """The operator's only output."""
+    def give(self, index: int, value: Value, dtype: np.dtype[Any]) -> None:
+        """The output of that index; for operators with several, which return None."""
+        if index < len(self.node.output) and self.node.output[index]:
+            self.reader.values[self.node.output[index]] = value
+            self.reader.dtypes[self.node.output[index]] = dtype
+
+    def run(self, operator: Operator) -> Value | None:
+        """The operator's only output, or None when it gave its outputs itself."""
         try:
             return operator(self)
         except GatesmithError:
@@ -339,7 +350,7 @@ def _constant(call: Call) -> Value:
     raise call.refuse("holds a value that is no number")
 
 
-OPERATORS: dict[str, Callable[[Call], Value]] = {
+OPERATORS: dict[str, Operator] = {
     "Add": _add,
     "ArgMax": _arg_max,
     "BatchNormalization": _batch_normalization,
@@ -362,4 +373,4 @@ OPERATORS: dict[str, Callable[[Call], Value]] = {
     "Sub": _sub,
     "Tanh": lambda call: call.builder.table(call.name, call.real(), "tanh"),
 }
-"""Every operator that is read; each takes the call and returns its only output."""
+"""Every operator that is read; each takes the call and returns its only output, or gives them all."""

@@ -15,7 +15,6 @@ from models import trained
 from onnx import helper
 from onnx_models import compare, model, node, run, value
 
-from gatesmith.errors import UnsupportedOperation
 from gatesmith.frontends import default_name, read_model
 from gatesmith.model import reference
 from gatesmith.tensor import Datatype
@@ -180,16 +179,3 @@ def test_what_skl2onnx_writes(name: str) -> None:
             assert (results[output] == wanted).mean() > 0.999
         else:
             assert np.allclose(results[output], wanted, rtol=1e-3, atol=1e-4)
-
-
-@pytest.mark.parametrize(("name", "operator"), [("cancer", "LinearClassifier"), ("iris", "ZipMap")])
-def test_what_skl2onnx_writes_around_a_model_is_refused_by_name(name: str, operator: str) -> None:
-    skl2onnx = pytest.importorskip("skl2onnx")
-    fitted = trained(name)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        made = skl2onnx.to_onnx(fitted.estimator, fitted.x[:1].astype(np.float32), target_opset=17)
-    with pytest.raises(
-        UnsupportedOperation, match=rf"node '{operator}' \({operator}\) is not supported; supported are"
-    ):
-        read_model(made)

@@ -10,7 +10,6 @@ from onnx import helper, numpy_helper
 from onnx_models import OPSETS, compare, model, node, run, value
 
 from gatesmith.frontends import read_model
-from gatesmith.frontends.onnx_ml_operators import ML_OPERATORS
 from gatesmith.frontends.onnx_operators import OPERATORS
 from gatesmith.model import reference
 
@@ -182,15 +181,6 @@ ML_CASES: dict[str, tuple[list[Any], Any, dict[str, Any]]] = {
         value("y", None, 1),
         {},
     ),
-    "ArrayFeatureExtractor": (
-        [
-            node("ArgMax", "x", "a", axis=1),
-            node("ArrayFeatureExtractor", "labels a", "l", domain=ML),
-            node("Reshape", "l s"),
-        ],
-        value("y", None, dtype=np.int64),
-        {"labels": of(0, 1, 2, 3), "s": of(-1)},
-    ),
 }  # fmt: skip
 
 
@@ -201,8 +191,8 @@ def test_classical_operator(name: str) -> None:
 
 
 def test_every_operator_is_tested() -> None:
-    names = {*CASES, *SINCE, *ML_CASES, "Clip"}
-    assert {*OPERATORS, *ML_OPERATORS} == {name.split("-")[0] for name in names}
+    names = {*CASES, *SINCE, "Clip"}
+    assert {*OPERATORS} == {name.split("-")[0] for name in names}
 
 
 def test_of_equal_elements_the_first_wins() -> None:

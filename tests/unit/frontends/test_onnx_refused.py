@@ -152,8 +152,8 @@ REFUSED: dict[str, tuple[Any, str]] = {
     ),
     "old opset": (model([node("Relu", "x")], [X], [Y], opset=7), "model has opset 7, 9 or newer is read; convert it"),
     "feature picking": (
-        model([node("ArrayFeatureExtractor", "x i", domain="ai.onnx.ml")], [X], [Y], i=of(1)),
-        "has data for input 0",
+        model([node("ArrayFeatureExtractor", "x i", domain="ai.onnx.ml")], [X], [Y], i=of(4)),
+        r"picks the elements \[4\] of 4",
     ),
     "labels": (
         model(
@@ -162,7 +162,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
             [INDEX],
             l=of(3, 1, 2, 0),
         ),
-        r"maps classes to the labels \[3, 1, 2, 0\]...; labels 0, 1, 2, ... are possible",
+        "the only output is the name of a class; give out the scores too",
     ),
     "post transform": (
         model(
