@@ -28,11 +28,14 @@ from gatesmith.model.nodes import (
     Concat,
     Dense,
     Edge,
+    Gather,
     LookupTable,
+    Max,
     Node,
     ReLU,
     Requantize,
     Reshape,
+    Scale,
 )
 from gatesmith.quantize import quantize
 
@@ -136,6 +139,33 @@ def _dense() -> Graph:
     return _one(Dense, FixedPoint(True, 6, 7), shape=(2,), weight=weight, bias=np.array([0.25, -3.0]))
 
 
+def _in_rows(node: type[Node], shape: tuple[int, ...], output: FixedPoint, out: tuple[int, ...], **extra: Any) -> Graph:
+    x, y = Edge(name="x", shape=shape, format=INPUT), Edge(name="y", shape=out, format=output)
+    return _graph(node.kind.lower(), [node(name="node", inputs=("x",), output=y, **extra)], [x], [y])
+
+
+def _rows() -> Graph:
+    weight = np.array([[0.5, -1.25, 1.0], [2.0, 0.0, -3.0]])
+    bias = np.array([0.25, -3.0, 0.0])
+    return _in_rows(Dense, (2, 2, 2), FixedPoint(True, 6, 6), (2, 2, 3), weight=weight, bias=bias)
+
+
+def _groups() -> Graph:
+    weight = np.array([[[0.5, -1.25], [2.0, 0.0]], [[1.0, 0.0], [-0.75, 3.0]]])
+    bias = np.array([[0.25, -3.0], [0.0, 1.5]])
+    return _in_rows(Dense, (3, 2, 2), FixedPoint(True, 6, 6), (3, 2, 2), weight=weight, bias=bias)
+
+
+def _gather() -> Graph:
+    index = np.array([[3, -1, 0], [3, 2, -1]])
+    return _in_rows(Gather, (2, 3), INPUT, (2, 3), index=index, fill=-1.5)
+
+
+def _scale() -> Graph:
+    factors = {"weight": np.array([[0.75, -1.5, 0.0]]), "bias": np.array([[0.25], [-1.0]])}
+    return _in_rows(Scale, (2, 3), FixedPoint(True, 5, 6), (2, 3), **factors)
+
+
 def _two_inputs(node: type[Node], output: FixedPoint, shape: tuple[int, ...], other: FixedPoint) -> Graph:
     a, b = Edge(name="a", shape=(3,), format=INPUT), Edge(name="b", shape=(3,), format=other)
     y = Edge(name="y", shape=shape, format=output)
@@ -166,6 +196,11 @@ def _after_relu(rounding: Rounding) -> Graph:
 
 NODE_GRAPHS = {
     "Dense": _dense,
+    "Dense-rows": _rows,
+    "Dense-groups": _groups,
+    "Scale": _scale,
+    "Gather": _gather,
+    "Max": lambda: _in_rows(Max, (2, 3), INPUT, (2,)),
     "Add": lambda: _two_inputs(Add, FixedPoint(True, 5, 6), (3,), FixedPoint(False, 4, 6)),
     "ReLU": lambda: _one(ReLU, FixedPoint(False, 3, 4)),
     "Clip": lambda: _one(Clip, FixedPoint(True, 2, 4), low=-1.5, high=2.25),

@@ -27,10 +27,11 @@ def _sample(graph: Graph, row: list[int]) -> list[int]:
     for terminal in graph.inputs:
         taken, row = row[: terminal.edge.elements], row[terminal.edge.elements :]
         values[terminal.edge.name] = [n * _step(terminal.edge.fixed) for n in taken]
-    formats = {name: edge.fixed for name, edge in graph.edges.items()}
+    edges = graph.edges
     for node in graph.nodes:
         given = [values[name] for name in node.inputs]
-        result = _node(node, given, formats[node.inputs[0]])
+        edge = edges[node.inputs[0]]
+        result = _node(node, given, edge.fixed, edge.shape)
         units = [value / _step(node.output.fixed) for value in result]
         assert all(unit.denominator == 1 for unit in units), f"{node.name} is off its grid"
         assert all(node.output.fixed.min_integer <= u <= node.output.fixed.max_integer for u in units), node.name
@@ -42,15 +43,18 @@ def _step(format: FixedPoint) -> Fraction:
     return Fraction(2) ** -format.fraction_bits
 
 
-def _node(node: Node, given: list[Numbers], format: FixedPoint) -> Numbers:
+def _node(node: Node, given: list[Numbers], format: FixedPoint, shape: tuple[int, ...]) -> Numbers:
     x = given[0]
     match node.kind:
         case "Dense":
-            weight = [[Fraction(w) for w in row] for row in node.weight]
-            return [
-                sum((a * row[j] for a, row in zip(x, weight, strict=True)), Fraction(node.bias[j]))
-                for j in range(len(node.bias))
-            ]
+            return _dense(node, x)
+        case "Scale":
+            factors = [[Fraction(v) for v in np.broadcast_to(c, shape).ravel()] for c in (node.weight, node.bias)]
+            return [a * weight + bias for a, weight, bias in zip(x, *factors, strict=True)]
+        case "Gather":
+            return [Fraction(node.fill) if place < 0 else x[place] for place in node.index.ravel()]
+        case "Max":
+            return [max(x[i : i + shape[-1]]) for i in range(0, len(x), shape[-1])]
         case "Add":
             return [a + b for a, b in zip(*given, strict=True)]
         case "ReLU":
@@ -71,6 +75,19 @@ def _node(node: Node, given: list[Numbers], format: FixedPoint) -> Numbers:
         case "Requantize":
             return [_requantized(a, node) for a in x]
     raise AssertionError(node.kind)
+
+
+def _dense(node: Node, x: Numbers) -> Numbers:
+    *groups, rows, columns = node.weight.shape
+    count = groups[0] if groups else 1
+    weight, bias = node.weight.reshape(count, rows, columns), node.bias.reshape(count, columns)
+    result = []
+    for i in range(0, len(x), rows):
+        group = i // rows % count
+        for j in range(columns):
+            terms = (a * Fraction(w) for a, w in zip(x[i : i + rows], weight[group, :, j], strict=True))
+            result.append(sum(terms, Fraction(bias[group, j])))
+    return result
 
 
 def _leaf(node: Node, x: Numbers, place: int, highest: Fraction) -> int:

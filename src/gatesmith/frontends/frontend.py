@@ -11,16 +11,32 @@ from numpy.typing import NDArray
 
 from gatesmith.contract import HostOperation
 from gatesmith.errors import UnsupportedOperation
+from gatesmith.fixed import FixedPoint, Overflow, Rounding
 from gatesmith.model.graph import Graph, Terminal
-from gatesmith.model.nodes import Add, ArgMax, Clip, Concat, Dense, Edge, LookupTable, Node, ReLU, Reshape
+from gatesmith.model.nodes import (
+    Add,
+    ArgMax,
+    Clip,
+    Concat,
+    Dense,
+    Edge,
+    Gather,
+    LookupTable,
+    Max,
+    Node,
+    Quantize,
+    ReLU,
+    Reshape,
+    Scale,
+)
 from gatesmith.tensor import Datatype
 
 __all__ = ["Frontend", "GraphBuilder"]
 
 Real = NDArray[np.float64]
 
-MAX_SCALED = 4096
-"""Elements that :meth:`GraphBuilder.scale` takes: it makes a square matrix of them."""
+MAX_GATHERED = 1 << 24
+"""Elements that :meth:`GraphBuilder.gather` makes of a sample at most: 128 MiB of places."""
 
 
 class Frontend(ABC):
@@ -102,25 +118,58 @@ class GraphBuilder:
         return renamed
 
     def dense(self, name: str, x: Edge, weight: Real, bias: Real | None = None) -> Edge:
-        """``x @ weight + bias``; x is flattened when it is not flat."""
+        """``x @ weight + bias`` on the last axis, with a matrix for each group where weight has three axes.
+
+        x is flattened when its last axis does not fit and all its elements do.
+        """
         weight = np.asarray(weight, dtype=np.float64)
-        bias = np.zeros(weight.shape[1]) if bias is None else np.asarray(bias, dtype=np.float64)
-        x = self.reshape(f"{name}/flatten", x, (x.elements,))
-        return self.append(
-            Dense(name=name, inputs=(x.name,), output=self.edge(name, (weight.shape[1],)), weight=weight, bias=bias)
-        )
+        shape = (*weight.shape[:-2], weight.shape[-1])
+        bias = np.zeros(shape) if bias is None else np.asarray(bias, dtype=np.float64)
+        if x.shape[-1:] != weight.shape[-2:-1] and x.elements == weight.shape[-2]:
+            x = self.reshape(f"{name}/flatten", x, (x.elements,))
+        output = self.edge(name, (*x.shape[:-1], weight.shape[-1]))
+        return self.append(Dense(name=name, inputs=(x.name,), output=output, weight=weight, bias=bias))
 
     def scale(self, name: str, x: Edge, scale: Real, offset: Real) -> Edge:
         """``x * scale + offset``, element by element; both broadcast to the shape of x."""
-        if x.elements > MAX_SCALED:
+        weight, bias = (np.asarray(values, dtype=np.float64) for values in (scale, offset))
+        return self.append(
+            Scale(name=name, inputs=(x.name,), output=self.edge(name, x.shape), weight=weight, bias=bias)
+        )
+
+    def quantize(
+        self,
+        name: str,
+        x: Edge,
+        format: FixedPoint,
+        *,
+        rounding: Rounding = Rounding.HALF_EVEN,
+        overflow: Overflow = Overflow.SATURATE,
+    ) -> Edge:
+        """The rounding to a format that the model was trained with."""
+        output = self.edge(name, x.shape)
+        return self.append(
+            Quantize(name=name, inputs=(x.name,), output=output, format=format, rounding=rounding, overflow=overflow)
+        )
+
+    def gather(self, name: str, x: Edge, index: NDArray[np.int64], fill: float = 0.0) -> Edge:
+        """Elements of x by their row-major places, in the shape of ``index``; -1 is ``fill``."""
+        if index.size > MAX_GATHERED:
             raise UnsupportedOperation(
-                f"node {name!r} scales {x.elements} numbers one by one, {MAX_SCALED} are possible; scale the data "
-                f"before the model",
-                node=name,
+                f"node {name!r} makes {index.size} numbers of {x.elements}, {MAX_GATHERED} are possible", node=name
             )
-        scale = np.broadcast_to(np.asarray(scale, dtype=np.float64), x.shape).ravel()
-        offset = np.broadcast_to(np.asarray(offset, dtype=np.float64), x.shape).ravel()
-        return self.reshape(f"{name}/shape", self.dense(name, x, np.diag(scale), offset), x.shape)
+        output = self.edge(name, index.shape)
+        return self.append(Gather(name=name, inputs=(x.name,), output=output, index=index.astype(np.int64), fill=fill))
+
+    def transpose(self, name: str, x: Edge, axes: Sequence[int]) -> Edge:
+        """The axes of a sample in another order; the batch is none of them."""
+        if tuple(axes) == tuple(range(len(x.shape))):
+            return x
+        return self.gather(name, x, np.arange(x.elements).reshape(x.shape).transpose(axes))
+
+    def max(self, name: str, x: Edge) -> Edge:
+        """The largest along the last axis."""
+        return self.append(Max(name=name, inputs=(x.name,), output=self.edge(name, x.shape[:-1])))
 
     def relu(self, name: str, x: Edge) -> Edge:
         """``max(x, 0)``."""

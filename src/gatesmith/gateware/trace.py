@@ -25,11 +25,14 @@ from gatesmith.model.nodes import (
     Clip,
     Concat,
     Dense,
+    Gather,
     LookupTable,
+    Max,
     Node,
     ReLU,
     Requantize,
     Reshape,
+    Scale,
 )
 
 __all__ = ["DECIMAL_DIGITS", "AdderGraph", "trace"]
@@ -121,7 +124,12 @@ def _traced(node: Node, given: list[Wires], graph: Graph) -> Wires:
     x = given[0]
     match node:
         case Dense():
-            return np.asarray((FixedVariableArray(x, hwconf=HARDWARE) @ node.weight + node.bias)._vars)
+            return _dense(x, node)
+        case Scale():
+            pairs = zip(
+                x.ravel(), *(np.broadcast_to(v, x.shape).ravel() for v in (node.weight, node.bias)), strict=True
+            )
+            return _each(x.shape, [v * float(weight) + float(bias) for v, weight, bias in pairs])
         case Add():
             return _each(x.shape, [a + b for a, b in zip(x.ravel(), given[1].ravel(), strict=True)])
         case ReLU():
@@ -134,6 +142,12 @@ def _traced(node: Node, given: list[Wires], graph: Graph) -> Wires:
             return np.concatenate(given)
         case Reshape():
             return x.reshape(node.output.shape)
+        case Gather():
+            constant = x.ravel()[0].from_const(node.fill, hwconf=HARDWARE)
+            picked = np.append(_each((x.size,), list(x.ravel())), [constant])
+            return np.asarray(picked[node.index])  # -1 is the last one
+        case Max():
+            return _each(node.output.shape, [_largest(list(row)) for row in x.reshape(-1, x.shape[-1])])
         case Requantize():
             return _each(x.shape, [_requantized(v, node) for v in x.ravel()])
         case ArgMax():
@@ -145,6 +159,22 @@ def _each(shape: tuple[int, ...], values: list[Any]) -> Wires:
     result = np.empty(len(values), dtype=object)
     result[:] = values
     return result.reshape(shape)
+
+
+def _dense(x: Wires, node: Dense) -> Wires:
+    weight, bias = node.weight, node.bias
+    if weight.ndim == 2:
+        return np.asarray((FixedVariableArray(x, hwconf=HARDWARE) @ weight + bias)._vars)
+    groups = [FixedVariableArray(x[..., g, :], hwconf=HARDWARE) @ weight[g] + bias[g] for g in range(len(weight))]
+    return np.stack([np.asarray(group._vars) for group in groups], axis=-2)
+
+
+def _largest(wires: list[Any]) -> Any:
+    """A tree of comparisons: its depth grows with the logarithm of their number."""
+    while len(wires) > 1:
+        pairs = [a.max_of(b) for a, b in zip(wires[::2], wires[1::2], strict=False)]
+        wires = pairs + wires[len(pairs) * 2 :]
+    return wires[0]
 
 
 def _looked_up(wire: Any, node: LookupTable, graph: Graph) -> Any:

@@ -33,12 +33,16 @@ KINDS: dict[str, type[Node]] = {
     kind.kind: kind
     for kind in (
         node_kinds.Dense,
+        node_kinds.Scale,
         node_kinds.Add,
         node_kinds.ReLU,
         node_kinds.Clip,
         node_kinds.LookupTable,
         node_kinds.Concat,
         node_kinds.Reshape,
+        node_kinds.Gather,
+        node_kinds.Max,
+        node_kinds.Quantize,
         node_kinds.Requantize,
         node_kinds.ArgMax,
         TreeEnsemble,
@@ -318,20 +322,21 @@ def _node_to_json(node: Node) -> dict[str, Any]:
 
 _WRITERS: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("weight", "bias", "threshold", "value"), lambda v: v.tolist()),
-    **dict.fromkeys(("root", "feature", "left", "right", "missing"), lambda v: v.tolist()),
+    **dict.fromkeys(("root", "feature", "left", "right", "missing", "index"), lambda v: v.tolist()),
     "table": lambda v: None if v is None else v.tolist(),
-    "low": float,  # 0 and 0.0 are the same end
-    "high": float,
+    **dict.fromkeys(("low", "high", "fill"), float),  # 0 and 0.0 are the same
+    "format": FixedPoint.to_json,
 }
 
 _READERS: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("weight", "bias", "threshold"), lambda v: np.array(v, dtype=np.float64)),
-    **dict.fromkeys(("root", "feature", "left", "right"), lambda v: np.array(v, dtype=np.int64)),
+    **dict.fromkeys(("root", "feature", "left", "right", "index"), lambda v: np.array(v, dtype=np.int64)),
     "value": lambda v: np.array(v, dtype=np.float64),
     "missing": lambda v: np.array(v, dtype=np.bool_),
     "table": lambda v: None if v is None else np.array(v, dtype=np.float64),
     "rounding": Rounding,
     "overflow": Overflow,
+    "format": FixedPoint.from_json,
 }
 
 

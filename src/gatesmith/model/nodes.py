@@ -18,8 +18,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from gatesmith.errors import ModelError
 from gatesmith.fixed import FixedPoint, Overflow, Rounding
+from gatesmith.model.layout import Concat, Gather, Reshape
+from gatesmith.model.linear import Dense, Linear, Scale
 from gatesmith.model.node import Bounds, Edge, Node, Real, Shape, grid_bits
 
 __all__ = [
@@ -31,11 +32,16 @@ __all__ = [
     "Concat",
     "Dense",
     "Edge",
+    "Gather",
+    "Linear",
     "LookupTable",
+    "Max",
     "Node",
+    "Quantize",
     "ReLU",
     "Requantize",
     "Reshape",
+    "Scale",
     "grid_bits",
 ]
 
@@ -56,55 +62,6 @@ FUNCTIONS: dict[str, Callable[[Real], Real]] = {
     "square": np.square,
 }
 """Unary functions that a float graph's LookupTable may name; add to it to have more."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Dense(Node):
-    """``y = x @ weight + bias``: weight is float64 of shape (inputs, outputs), bias of shape (outputs,)."""
-
-    kind: ClassVar[str] = "Dense"
-    weight: Real
-    bias: Real
-
-    def __post_init__(self) -> None:
-        for label, values in (("weight", self.weight), ("bias", self.bias)):
-            if not np.isfinite(values).all():
-                where = tuple(int(i) for i in np.argwhere(~np.isfinite(values))[0])
-                count = int(np.sum(~np.isfinite(values)))
-                raise ModelError(
-                    f"node {self.name!r} (Dense): {label}{list(where)} is {values[where]}; "
-                    f"{count} of {values.size} numbers are not finite",
-                    node=self.name,
-                    not_finite=count,
-                )
-        if self.weight.ndim != 2 or self.bias.shape != self.weight.shape[1:] or 0 in self.weight.shape:
-            raise self.refuse(f"weight of shape {list(self.weight.shape)} and bias of {list(self.bias.shape)}")
-
-    def shape(self, inputs: Sequence[Shape]) -> Shape:
-        if inputs[0] != (len(self.weight),):
-            raise self.refuse(f"input of shape {list(inputs[0])}, the weight needs [{len(self.weight)}]")
-        return (self.weight.shape[1],)
-
-    def evaluate(self, inputs: Sequence[Real], formats: Sequence[FixedPoint | None]) -> Real:
-        del formats
-        result = inputs[0] @ self.weight
-        result += self.bias
-        return result
-
-    def bounds(self, inputs: Sequence[Bounds]) -> Bounds:
-        low, high = inputs[0]
-        positive, negative = np.maximum(self.weight, 0), np.minimum(self.weight, 0)
-        return low @ positive + high @ negative + self.bias, high @ positive + low @ negative + self.bias
-
-    def fraction_bits(self, formats: Sequence[FixedPoint]) -> int:
-        # zeros lie on every grid, so they ask for none
-        needed = [formats[0].fraction_bits + grid_bits(self.weight)] if self.weight.any() else []
-        needed += [grid_bits(self.bias)] if self.bias.any() else []
-        return max(needed, default=formats[0].fraction_bits)
-
-    def magnitude(self, inputs: Sequence[Bounds]) -> float:
-        low, high = inputs[0]
-        return float(np.max(np.maximum(np.abs(low), np.abs(high)) @ np.abs(self.weight) + np.abs(self.bias)))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -221,45 +178,48 @@ class LookupTable(Node):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Concat(Node):
-    """Flat samples side by side, in the order of the inputs; their formats may differ, the output's holds them all."""
+class Max(Node):
+    """The largest along the last axis."""
 
-    kind: ClassVar[str] = "Concat"
-    arity: ClassVar[int | None] = None
+    kind: ClassVar[str] = "Max"
 
     def shape(self, inputs: Sequence[Shape]) -> Shape:
-        if any(len(shape) != 1 for shape in inputs):
-            raise self.refuse(
-                f"inputs have the shapes {[list(s) for s in inputs]}, flat ones are joined; flatten before"
-            )
-        return (sum(shape[0] for shape in inputs),)
+        if not inputs[0]:
+            raise self.refuse("input is a single number, an axis is needed")
+        return inputs[0][:-1]
 
     def evaluate(self, inputs: Sequence[Real], formats: Sequence[FixedPoint | None]) -> Real:
         del formats
-        return np.concatenate(inputs, axis=1)
-
-    def bounds(self, inputs: Sequence[Bounds]) -> Bounds:
-        return np.concatenate([low for low, _ in inputs]), np.concatenate([high for _, high in inputs])
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Reshape(Node):
-    """The same numbers, row-major, in the output edge's shape."""
-
-    kind: ClassVar[str] = "Reshape"
-
-    def shape(self, inputs: Sequence[Shape]) -> Shape:
-        if math.prod(inputs[0]) != self.output.elements:
-            raise self.refuse(f"{list(inputs[0])} has not as many numbers as {list(self.output.shape)}")
-        return self.output.shape
-
-    def evaluate(self, inputs: Sequence[Real], formats: Sequence[FixedPoint | None]) -> Real:
-        del formats
-        return inputs[0].reshape(len(inputs[0]), *self.output.shape)
+        return np.asarray(inputs[0].max(axis=-1))
 
     def bounds(self, inputs: Sequence[Bounds]) -> Bounds:
         low, high = inputs[0]
-        return low.reshape(self.output.shape), high.reshape(self.output.shape)
+        return np.asarray(low.max(axis=-1)), np.asarray(high.max(axis=-1))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Quantize(Node):
+    """Rounding that the model was trained with; in float graphs only, the quantiser makes a Requantize of it."""
+
+    kind: ClassVar[str] = "Quantize"
+    format: FixedPoint
+    rounding: Rounding = Rounding.HALF_EVEN
+    overflow: Overflow = Overflow.SATURATE
+
+    def shape(self, inputs: Sequence[Shape]) -> Shape:
+        if self.output.format is not None:
+            raise self.refuse("is for float graphs; an integer graph has Requantize")
+        return inputs[0]
+
+    def evaluate(self, inputs: Sequence[Real], formats: Sequence[FixedPoint | None]) -> Real:
+        del formats
+        units = np.ldexp(inputs[0], self.format.fraction_bits)
+        return self.format.dequantize(self.format.fit(units, rounding=self.rounding, overflow=self.overflow))
+
+    def bounds(self, inputs: Sequence[Bounds]) -> Bounds:
+        low, high = inputs[0]
+        ends = self.format.dequantize([self.format.min_integer, self.format.max_integer])
+        return np.full_like(low, ends[0]), np.full_like(high, ends[1])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -32,13 +32,29 @@ from gatesmith.model.nodes import (
     Concat,
     Dense,
     Edge,
+    Gather,
+    Linear,
     LookupTable,
     Node,
+    Quantize,
     Requantize,
+    Scale,
     grid_bits,
 )
-from gatesmith.quantize.formats import best_format, moved
+from gatesmith.quantize.formats import best_format, moved, on_grid
 from gatesmith.quantize.precision import PRECISIONS, Precision
+from gatesmith.quantize.rewrite import Rewriter, holds_grid
+from gatesmith.quantize.sums import (
+    FEWEST_BITS,
+    FRACTION_BITS,
+    SUM_BITS,
+    Constants,
+    exponent_into,
+    less,
+    room,
+    rounded_weight,
+)
+from gatesmith.quantize.trained import fewest_bits, input_format, next_rounding
 
 __all__ = ["OUTPUT_BITS", "ROUNDING", "allocate", "on_host"]
 
@@ -47,22 +63,15 @@ Real = NDArray[np.float64]
 OUTPUT_BITS = Precision().outputs
 """Widest output element unless another is asked for; wider sums are rounded to it."""
 
-# Ref: da4ml 0.6.0: its emulator looks at the sign of a wire in 32 bits, so a difference of two sums may have 32
-SUM_BITS = 31
-"""Widest sum. Where a Dense node needs more, its input and weights get fewer bits, down to ``FEWEST_BITS``; what is
-still too wide loses its last bits."""
-
-FEWEST_BITS = 8
-
 ROUNDING = Rounding.HALF_UP
 """Inside the graph: half to even would need two adders more for each activation and is no more accurate."""
 
-# Ref: da4ml 0.6.0: constants are decimals of 28 digits, which hold a sum's offset exactly up to 24 fraction bits
-FRACTION_BITS = range(-8, 25)
-"""Of a sum; others are brought inside by an exponent."""
-
 INPUT_FRACTION_BITS = range(-8, 21)
-WEIGHT_FRACTION_BITS = range(-30, 31)
+TRAINED_BITS = 17
+"""Weights of a model that was trained with rounding are kept when they are multiples of a step and less wide."""
+
+WIDEST_OUTPUT = 32
+"""Of an output that a trained model's own formats make exact."""
 
 
 def allocate(
@@ -119,6 +128,11 @@ class _Allocation:
     formats: dict[str, FixedPoint] = field(default_factory=dict)  # integer edge -> format
     narrowed: dict[tuple[str, FixedPoint], Edge] = field(default_factory=dict)
     carried: dict[str, Real] = field(default_factory=dict)  # integer edge -> its values, when biases are corrected
+    exact: set[str] = field(default_factory=set)  # integer edges that carry the float ones' values, or will be rounded
+    rewriter: Rewriter = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.rewriter = Rewriter(self.graph)
 
     def run(self) -> Graph:
         inputs = tuple(self._input(t) for t in self.graph.inputs)
@@ -131,12 +145,15 @@ class _Allocation:
         if terminal.edge.name in self.given:
             return self._as_given(terminal, self.given[terminal.edge.name], 0)
         values = self.values[terminal.edge.name]
+        if (own := input_format(self.rewriter, terminal)) is not None:
+            self.exact.add(terminal.edge.name)
+            return self._as_given(terminal, own, 0)
         format = best_format(values, self.precision.activation(terminal.edge.name), signed=bool(values.min() < 0))
         # fraction bits that no sample uses carry nothing: pixels stay whole numbers
         spare = format.fraction_bits - grid_bits(values)
         if 0 < spare < format.width - int(format.signed):
             format = FixedPoint(format.signed, format.integer_bits, format.fraction_bits - spare)
-        exponent = _into(INPUT_FRACTION_BITS, format.fraction_bits)
+        exponent = exponent_into(INPUT_FRACTION_BITS, format.fraction_bits)
         return self._as_given(terminal, moved(format, exponent), exponent)
 
     def _as_given(self, terminal: Terminal, format: FixedPoint, exponent: int) -> Terminal:
@@ -152,21 +169,26 @@ class _Allocation:
 
     def _place(self, node: Node) -> Edge:
         sources = [self.edges[name] for name in node.inputs]
-        if isinstance(node, Dense):
-            return self._dense(node)
+        if isinstance(node, Linear):
+            return self._linear(node)
         if isinstance(node, LookupTable):
             return self._table(node)
+        if isinstance(node, Quantize):
+            return self._quantize(node, sources[0])
         if isinstance(node, Clip):
             return self._clip(node, sources[0])
         if isinstance(node, Add | Concat):
             sources = self._aligned(sources)
         exponent = 0 if isinstance(node, ArgMax) else self.exponents[sources[0].name]
-        return self._exact(replace(node, inputs=tuple(edge.name for edge in sources)), exponent)
+        if isinstance(node, Gather):
+            node = replace(node, fill=float(on_grid(np.ldexp(node.fill, exponent), sources[0].fixed.fraction_bits)))
+        exact = all(edge.name in self.exact for edge in sources)
+        return self._exact(replace(node, inputs=tuple(edge.name for edge in sources)), exponent, is_exact=exact)
 
     def _know(self, edge: Edge, bounds: Bounds, exponent: int) -> None:
         self.bounds[edge.name], self.exponents[edge.name], self.formats[edge.name] = bounds, exponent, edge.fixed
 
-    def _exact(self, node: Node, exponent: int) -> Edge:
+    def _exact(self, node: Node, exponent: int, *, is_exact: bool = False) -> Edge:
         """Append a node with the narrowest format that holds all it can give."""
         bounds = node.bounds([self.bounds[name] for name in node.inputs])
         fraction = node.fraction_bits([self.formats[name] for name in node.inputs])
@@ -174,6 +196,8 @@ class _Allocation:
         edge = replace(node.output, format=FixedPoint.covering(round(units[0]), round(units[1]), fraction))
         self._append(replace(node, output=edge))
         self._know(edge, bounds, exponent)
+        if is_exact:
+            self.exact.add(edge.name)
         return edge
 
     def _append(self, node: Node) -> None:
@@ -182,59 +206,74 @@ class _Allocation:
             formats = [self.formats[name] for name in node.inputs]
             self.carried[node.output.name] = node.evaluate([self.carried[name] for name in node.inputs], formats)
 
-    def _dense(self, node: Dense) -> Edge:
+    def _linear(self, node: Linear) -> Edge:
         edge = self.edges[node.inputs[0]]
         before = self.exponents[edge.name]
-        for fewer in range(PRECISIONS[-1] - FEWEST_BITS + 1):
-            inner = self._narrow(node.inputs[0], _less(self.precision.activation(node.inputs[0]), fewer))
-            weight, grid = self._weight(node, fewer)
-            # in the float graph's scale: the input's fraction bits, and the most that the weights may have
-            given = inner.fraction_bits + before
-            room = SUM_BITS - 2 - math.frexp(self._reach(node, edge, inner))[1] - given
-            if grid <= room:
-                break
-        grid = min(grid, room)
-        weight = _on_grid(weight, grid)
+        constants, inner, exact = self._trained(node, edge) or self._chosen(node, edge)
         source = self._requantized(edge, inner)
-        bias = _on_grid(node.bias + self._mean_error(node, source, weight), given + grid)
-        fraction = max(given + grid_bits(weight), grid_bits(bias)) if bias.any() else given + grid_bits(weight)
-        # smallest change of exponent that brings both the sum's and the weights' last bits into range
-        ends = [_range(FRACTION_BITS, fraction), _range(WEIGHT_FRACTION_BITS, grid_bits(weight) + before)]
-        after = min(max(0, *(end[0] for end in ends)), *(end[1] for end in ends))
-        weight, bias = np.ldexp(weight, after - before), np.ldexp(bias, after)
-        return self._exact(replace(node, inputs=(source.name,), weight=weight, bias=bias), after)
+        after = constants.exponent(before)
+        weight, bias = np.ldexp(constants.weight, after - before), np.ldexp(constants.bias, after)
+        return self._exact(replace(node, inputs=(source.name,), weight=weight, bias=bias), after, is_exact=exact)
 
-    def _mean_error(self, node: Dense, source: Edge, weight: Real) -> Real:
+    def _chosen(self, node: Linear, edge: Edge) -> tuple[Constants, FixedPoint, bool]:
+        """Constants of the bits that they may have."""
+        before = self.exponents[edge.name]
+        for fewer in range(PRECISIONS[-1] - FEWEST_BITS + 1):
+            inner = self._narrow(node.inputs[0], less(self.precision.activation(node.inputs[0]), fewer))
+            weight, grid = rounded_weight(node, self.precision.weight(node.name), fewer)
+            most = room(node, self.bounds[edge.name], before, inner)
+            if grid <= most:
+                break
+        grid, given = min(grid, most), inner.fraction_bits + before
+        weight = on_grid(weight, grid)
+        source = self._requantized(edge, inner)
+        bias = on_grid(node.bias + self._mean_error(node, source, weight), given + grid)
+        return Constants(weight=weight, bias=bias, grid=grid, given=given), inner, False
+
+    def _trained(self, node: Linear, edge: Edge) -> tuple[Constants, FixedPoint, bool] | None:
+        """Constants that change nothing, where the model was trained with rounding; None where there are none."""
+        if edge.name not in self.exact:
+            return None
+        before, inner = self.exponents[edge.name], edge.fixed
+        given, most = inner.fraction_bits + before, room(node, self.bounds[edge.name], before, inner)
+        grid = grid_bits(node.weight)
+        kept = holds_grid(node.weight, TRAINED_BITS) and grid <= most
+        if kept and (not node.bias.any() or grid_bits(node.bias) <= given + most):
+            return Constants(weight=node.weight, bias=node.bias, grid=grid, given=given), inner, True
+        rounded = next_rounding(self.rewriter, node.output.name)
+        if rounded is None or not (kept or isinstance(node, Scale)):
+            return None
+        # of kept weights only the bias is in question: the whole product is what it is added to
+        product = node.bounds_of_product(self.bounds[edge.name]) if kept else self.bounds[edge.name]
+        low, high = (np.ldexp(end, -before) for end in product)
+        factor, fraction, spare = (np.ones(()), given + grid, most - grid) if kept else (node.weight, given, most)
+        bits = fewest_bits(factor, node.bias, ends=(low, high), fraction_bits=fraction, room=spare, rounded=rounded)
+        if bits is None:
+            return None
+        weight = node.weight if kept else on_grid(node.weight, bits)
+        bias = on_grid(node.bias, bits + fraction)
+        return Constants(weight=weight, bias=bias, grid=grid_bits(weight), given=given), inner, True
+
+    def _mean_error(self, node: Linear, source: Edge, weight: Real) -> Real:
         """What rounded inputs and weights make each sum lack on average, in the float graph's scale."""
-        if not self.carried:
+        if not self.carried or not isinstance(node, Dense):
             return np.zeros_like(node.bias)
-        given = np.ldexp(self.carried[source.name], -self.exponents[source.name]) @ weight + node.bias
+        given = node.product(np.ldexp(self.carried[source.name], -self.exponents[source.name]), weight) + node.bias
         lacks = self.values[node.output.name] - given
         return np.asarray(lacks.reshape(-1, *node.bias.shape).mean(axis=0))
 
-    def _weight(self, node: Dense, fewer: int) -> tuple[Real, int]:
-        """The rounded weights and their fraction bits, with so many bits fewer than may be used."""
-        bits = self.precision.weight(node.name)
-        if isinstance(bits, int):
-            format = best_format(node.weight, _less(bits, fewer), signed=True, seen=False)
-            return format.dequantize(format.quantize(node.weight)), format.fraction_bits
-        columns = node.weight.T
-        if len(bits) != len(columns):
-            raise AccuracyLost(
-                f"precision of node {node.name!r} has {len(bits)} numbers, it has {len(columns)} columns"
-            )
-        formats = [
-            best_format(column, _less(one, fewer), signed=True, seen=False)
-            for column, one in zip(columns, bits, strict=True)
-        ]
-        rounded = [format.dequantize(format.quantize(c)) for format, c in zip(formats, columns, strict=True)]
-        return np.stack(rounded, axis=-1), max(format.fraction_bits for format in formats)
-
-    def _reach(self, node: Dense, edge: Edge, inner: FixedPoint) -> float:
-        """Largest sum of absolute terms, in the float graph's scale, when the input has the format ``inner``."""
-        ends = inner.dequantize([inner.min_integer, inner.max_integer])
-        low, high = (np.ldexp(np.clip(end, *ends), -self.exponents[edge.name]) for end in self.bounds[edge.name])
-        return float(np.max(np.maximum(np.abs(low), np.abs(high)) @ np.abs(node.weight) + np.abs(node.bias)))
+    def _quantize(self, node: Quantize, edge: Edge) -> Edge:
+        """The model's own rounding."""
+        exponent = self.exponents[edge.name]
+        output = replace(node.output, format=moved(node.format, exponent))
+        made = Requantize(
+            name=node.name, inputs=(edge.name,), output=output, rounding=node.rounding, overflow=node.overflow
+        )
+        self._append(made)
+        self._know(output, made.bounds([self.bounds[edge.name]]), exponent)
+        if edge.name in self.exact:
+            self.exact.add(output.name)
+        return output
 
     def _table(self, node: LookupTable) -> Edge:
         values, function = self.values[node.inputs[0]], FUNCTIONS[node.function]
@@ -244,12 +283,18 @@ class _Allocation:
         signed = bool(values.min() < 0)
         with np.errstate(over="ignore"):  # beyond the calibration data exp may be infinite, which saturates
             format = best_format(values, width, signed=signed, through=function)
+            if exact := edge.name in self.exact and edge.fixed.width <= MAX_TABLE_BITS:
+                format = moved(edge.fixed, -before)
             source = self._requantized(edge, moved(format, before))
-            exact = function(format.dequantize(np.arange(format.min_integer, format.max_integer + 1)))
+            exact_entries = function(format.dequantize(np.arange(format.min_integer, format.max_integer + 1)))
         name = node.output.name
-        out = best_format(self.values[name], self.precision.activation(name), signed=bool(exact.min() < 0))
-        after = _into(FRACTION_BITS, out.fraction_bits)
-        table = np.ldexp(out.dequantize(out.quantize(exact)), after)
+        rounded = next_rounding(self.rewriter, name) if exact else None
+        if rounded is not None:
+            entries = rounded(exact_entries)
+            return self._exact(replace(node, inputs=(source.name,), table=entries), 0, is_exact=True)
+        out = best_format(self.values[name], self.precision.activation(name), signed=bool(exact_entries.min() < 0))
+        after = exponent_into(FRACTION_BITS, out.fraction_bits)
+        table = np.ldexp(out.dequantize(out.quantize(exact_entries)), after)
         return self._exact(replace(node, inputs=(source.name,), table=table), after)
 
     def _clip(self, node: Clip, source: Edge) -> Edge:
@@ -257,8 +302,12 @@ class _Allocation:
         bounds = self.bounds[source.name]
         # an end that nothing reaches is the nearest value that something may reach
         ends = np.clip(np.ldexp([node.low, node.high], exponent), bounds[0].min(), bounds[1].max())
-        low, high = (float(end) for end in _on_grid(ends, fraction))
-        return self._exact(replace(node, inputs=(source.name,), low=low, high=high), exponent)
+        exact = source.name in self.exact
+        if exact and holds_grid(ends, TRAINED_BITS):
+            fraction = max(fraction, grid_bits(ends))
+        low, high = (float(end) for end in on_grid(ends, fraction))
+        exact = exact and (low, high) == tuple(ends)
+        return self._exact(replace(node, inputs=(source.name,), low=low, high=high), exponent, is_exact=exact)
 
     def _aligned(self, sources: list[Edge]) -> list[Edge]:
         """The edges with one exponent, and coarse enough that one format of ``SUM_BITS`` holds them all."""
@@ -281,25 +330,16 @@ class _Allocation:
         more = exponent - self.exponents[edge.name]
         if more == 0:
             return edge
-        count = math.prod(edge.shape)
-        if len(edge.shape) != 1:
-            raise AccuracyLost(f"edge {edge.name!r} and the one it is joined with are 2**{more} apart", edge=edge.name)
         name = self._fresh(f"{edge.name}/lifted")
-        return self._exact(
-            Dense(
-                name=name,
-                inputs=(edge.name,),
-                output=Edge(name=name, shape=edge.shape),
-                weight=np.eye(count) * math.ldexp(1.0, more),
-                bias=np.zeros(count),
-            ),
-            exponent,
-        )
+        factor = np.array(math.ldexp(1.0, more))
+        output = Edge(name=name, shape=edge.shape)
+        lifted = Scale(name=name, inputs=(edge.name,), output=output, weight=factor, bias=np.zeros(()))
+        return self._exact(lifted, exponent, is_exact=edge.name in self.exact)
 
     def _narrow(self, name: str, width: int) -> FixedPoint:
         """A format of at most this width for an edge with these values."""
         edge = self.edges[name]
-        if edge.fixed.width <= width:
+        if edge.fixed.width <= width or edge.name in self.exact:
             return edge.fixed
         signed = bool(self.bounds[edge.name][0].min() < 0)
         return moved(best_format(self.values[name], width, signed=signed), self.exponents[edge.name])
@@ -323,7 +363,7 @@ class _Allocation:
         """The output's edge under its own name, of at most as many bits as it may have."""
         edge = self.edges[terminal.edge.name]
         host = (*_scale(edge, -self.exponents[edge.name]), *terminal.host)
-        drop = edge.fixed.width - self.precision.outputs
+        drop = edge.fixed.width - (WIDEST_OUTPUT if edge.name in self.exact else self.precision.outputs)
         if drop <= 0:
             return replace(terminal, edge=edge, host=host)
         # the client knows the output's name, so the sum before it takes another
@@ -346,25 +386,6 @@ class _Allocation:
         return (
             name if name not in taken else next(n for i in range(len(taken) + 1) if (n := f"{name}/{i}") not in taken)
         )
-
-
-def _less(bits: int, fewer: int) -> int:
-    """So many bits fewer, but not below ``FEWEST_BITS``."""
-    return max(bits - fewer, min(bits, FEWEST_BITS))
-
-
-def _on_grid(values: Real, fraction_bits: int) -> Real:
-    return np.asarray(np.ldexp(np.rint(np.ldexp(values, fraction_bits)), -fraction_bits))
-
-
-def _range(allowed: range, bits: int) -> tuple[int, int]:
-    """Lowest and highest exponent that bring these fraction bits into the range."""
-    return bits - allowed[-1], bits - allowed[0]
-
-
-def _into(allowed: range, bits: int) -> int:
-    low, high = _range(allowed, bits)
-    return min(max(0, low), high)
 
 
 def _scale(edge: Edge, exponent: int) -> tuple[HostOperation, ...]:

@@ -1,8 +1,8 @@
-"""Float graph to an equal, smaller float graph: products merged, input scaling moved to the host.
+"""Float graph to an equal, smaller float graph: products merged, scaling moved into weights or to the host.
 
-Two Dense nodes in a row are one unless that makes more products; a diagonal Dense at an input (a scaler) is a host
-operation, declared in the contract, so that inputs of very different ranges each get the whole of their bits. Nodes
-that no output needs are gone, and so are reshapes that another reshape undoes.
+Two Dense nodes in a row are one unless that makes more products; a Scale at an input (a scaler) is a host operation,
+declared in the contract, so that inputs of very different ranges each get the whole of their bits. Nodes that no
+output needs are gone, and so are arrangements that another one undoes.
 """
 
 from __future__ import annotations
@@ -11,15 +11,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from gatesmith.contract import HostOperation, HostOperationKind
-from gatesmith.model.graph import Graph, Terminal
-from gatesmith.model.nodes import Dense, Node, Reshape
+from gatesmith.model.graph import Graph
+from gatesmith.model.node import Real
+from gatesmith.model.nodes import Dense, Gather, Reshape
+from gatesmith.quantize.rewrite import Rewriter, host_scale
+from gatesmith.quantize.scales import moved_scale
 
 __all__ = ["fold", "with_scaled_inputs"]
-
-Real = NDArray[np.float64]
 
 MAX_EXPONENT = 120
 """Inputs are scaled by at most two to this power."""
@@ -33,11 +32,13 @@ def fold(graph: Graph) -> Graph:
     graph : Graph
         A float graph.
     """
-    changed = True
     graph = _without_detours(_needed(graph))
-    while changed:
-        graph, changed = _fold_once(graph)
-    return _needed(graph)
+    rules = (_arranged_once, _one_product, moved_scale)
+    while True:
+        changed = next((new for rule in rules if (new := rule(graph)) is not None), None)
+        if changed is None:
+            return graph
+        graph = _without_detours(changed)
 
 
 def _needed(graph: Graph) -> Graph:
@@ -66,19 +67,44 @@ def _without_detours(graph: Graph) -> Graph:
     return _needed(replace(graph, nodes=tuple(nodes)))
 
 
-def _fold_once(graph: Graph) -> tuple[Graph, bool]:
-    readers = _readers(graph)
-    outputs = {terminal.edge.name for terminal in graph.outputs}
+def _arranged_once(graph: Graph) -> Graph | None:
+    """One Gather where there were two, or a Gather and a Reshape; none where it changes nothing but the shape."""
     writers = {node.output.name: node for node in graph.nodes}
+    rewriter = Rewriter(graph)
     for node in graph.nodes:
-        if not isinstance(node, Dense):
+        before = writers.get(node.inputs[0])
+        if isinstance(node, Gather):
+            elements = graph.edges[node.inputs[0]].elements
+            if node.index.size == elements and (node.index.ravel() == np.arange(elements)).all():
+                same = Reshape(name=node.name, inputs=node.inputs, output=node.output)
+                return rewriter.rebuilt({node.name: [same]})
+            if isinstance(before, Reshape):
+                return rewriter.rebuilt({node.name: [replace(node, inputs=before.inputs)]})
+            if isinstance(before, Gather) and _fills_alike(before, node):
+                index = np.where(node.index < 0, -1, before.index.ravel()[node.index])
+                fill = before.fill if before.index.min() < 0 else node.fill
+                return rewriter.rebuilt({node.name: [replace(node, inputs=before.inputs, index=index, fill=fill)]})
+        elif isinstance(node, Reshape) and isinstance(before, Gather) and rewriter.is_inner(before.output.name):
+            index = before.index.reshape(node.output.shape)
+            return rewriter.rebuilt({before.name: [], node.name: [replace(before, output=node.output, index=index)]})
+    return None
+
+
+def _fills_alike(first: Gather, second: Gather) -> bool:
+    return first.index.min() >= 0 or second.index.min() >= 0 or first.fill == second.fill
+
+
+def _one_product(graph: Graph) -> Graph | None:
+    rewriter = Rewriter(graph)
+    for node in graph.nodes:
+        if not isinstance(node, Dense) or rewriter.keeps(node):
             continue
         source = node.inputs[0]
-        previous = writers.get(source)
+        previous = rewriter.writers.get(source)
         if (
             isinstance(previous, Dense)
-            and readers[source] == 1
-            and source not in outputs
+            and rewriter.is_inner(source)
+            and not rewriter.keeps(previous)
             and _is_smaller(previous, node)
         ):
             merged = replace(
@@ -87,72 +113,40 @@ def _fold_once(graph: Graph) -> tuple[Graph, bool]:
                 weight=previous.weight @ node.weight,
                 bias=previous.bias @ node.weight + node.bias,
             )
-            return _rebuilt(graph, {previous.name: None, node.name: merged}), True
-        if _is_diagonal(node) and previous is None and readers[source] == 1 and node.output.name not in outputs:
-            return _scaled_on_host(graph, node), True
-    return graph, False
-
-
-def _readers(graph: Graph) -> dict[str, int]:
-    count = dict.fromkeys(graph.edges, 0)
-    for node in graph.nodes:
-        for name in node.inputs:
-            count[name] += 1
-    return count
+            return rewriter.rebuilt({previous.name: [], node.name: [merged]})
+    return None
 
 
 def _is_smaller(first: Dense, second: Dense) -> bool:
     """Whether the product of both has no more products than the two; a bottleneck's has."""
+    if first.weight.ndim != 2 or second.weight.ndim != 2:
+        return False
     before = np.count_nonzero(first.weight) + np.count_nonzero(second.weight)
     return bool(np.count_nonzero(first.weight @ second.weight) <= before)
-
-
-def _is_diagonal(node: Dense) -> bool:
-    rows, columns = node.weight.shape
-    return rows == columns and bool(np.all(node.weight == np.diag(np.diag(node.weight))))
-
-
-def _rebuilt(graph: Graph, changes: dict[str, Node | None]) -> Graph:
-    nodes = [changes.get(node.name, node) for node in graph.nodes]
-    return replace(graph, nodes=tuple(node for node in nodes if node is not None))
-
-
-def _scaled_on_host(graph: Graph, node: Dense) -> Graph:
-    scale = HostOperation(
-        kind=HostOperationKind.SCALE,
-        scale=tuple(np.diag(node.weight).tolist()),
-        offset=tuple(node.bias.tolist()),
-    )
-    inputs: list[Terminal] = []
-    for terminal in graph.inputs:
-        mine = terminal.edge.name == node.inputs[0]
-        inputs.append(replace(terminal, host=(*terminal.host, scale)) if mine else terminal)
-    # a Reshape to the same shape costs nothing and keeps the edge's name for its readers
-    kept = Reshape(name=node.name, inputs=node.inputs, output=node.output)
-    return replace(_rebuilt(graph, {node.name: kept}), inputs=tuple(inputs))
 
 
 def with_scaled_inputs(graph: Graph, data: Mapping[str, Real]) -> Graph:
     """The same graph with each input element scaled by a power of two on the host, so that all have similar ranges.
 
-    Only inputs that nothing but one Dense node reads are changed: its weights take the scales back.
+    Only flat inputs that nothing but one Dense node reads are changed: its weights take the scales back.
 
     Parameters
     ----------
     data : mapping of str to ndarray of float64, shape (samples, *input shape)
     """
-    readers = _readers(graph)
-    for node in graph.nodes:
-        terminal = next((t for t in graph.inputs if node.inputs == (t.edge.name,)), None)
-        if not isinstance(node, Dense) or terminal is None or terminal.host or readers[terminal.edge.name] != 1:
+    for name in [node.name for node in graph.nodes if isinstance(node, Dense)]:
+        rewriter = Rewriter(graph)
+        node = next(node for node in graph.nodes if node.name == name)
+        terminal = rewriter.input(node.inputs[0])
+        if not isinstance(node, Dense) or terminal is None or terminal.host or len(terminal.edge.shape) != 1:
+            continue
+        if not rewriter.is_inner(terminal.edge.name) or rewriter.keeps(node):
             continue
         largest = np.abs(data[terminal.edge.name]).max(axis=0)
         exponents = np.ceil(np.log2(np.where(largest > 0, largest, 1.0)))
         scale = np.exp2(-np.clip(exponents, -MAX_EXPONENT, MAX_EXPONENT))
-        host = HostOperation(
-            kind=HostOperationKind.SCALE, scale=tuple(scale.tolist()), offset=tuple(np.zeros_like(scale).tolist())
-        )
+        host = host_scale(scale, np.zeros_like(scale))
         inputs = tuple(replace(t, host=(host,)) if t is terminal else t for t in graph.inputs)
         changed = replace(node, weight=node.weight / scale[:, None])
-        graph = replace(_rebuilt(graph, {node.name: changed}), inputs=inputs)
+        graph = rewriter.rebuilt({node.name: [changed]}, inputs=inputs)
     return graph

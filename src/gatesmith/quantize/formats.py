@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from gatesmith.errors import AccuracyLost
 from gatesmith.fixed import FixedPoint
 
-__all__ = ["best_format", "moved"]
+__all__ = ["best_format", "moved", "on_grid"]
 
 Real = NDArray[np.float64]
 
@@ -63,3 +63,8 @@ def best_format(
 def moved(format: FixedPoint, exponent: int) -> FixedPoint:
     """The format of the same integers when each value is multiplied by 2**exponent."""
     return FixedPoint(format.signed, format.integer_bits + exponent, format.fraction_bits - exponent)
+
+
+def on_grid(values: Real, fraction_bits: int) -> Real:
+    """The nearest multiples of ``2**-fraction_bits``."""
+    return np.asarray(np.ldexp(np.rint(np.ldexp(values, fraction_bits)), -fraction_bits))
