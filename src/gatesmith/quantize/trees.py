@@ -25,7 +25,7 @@ from gatesmith.model.node import Node, Real
 from gatesmith.model.nodes import Clip, Reshape
 from gatesmith.quantize.allocate import OUTPUT_BITS, allocate, on_host
 
-__all__ = ["allocate_trees", "fill", "holds_trees", "source"]
+__all__ = ["allocate_trees", "fill", "holds_trees", "rounded", "source"]
 
 KEPT = 0.9995
 """Share of the calibration samples that keep their class, where the bits that may be used allow it: twice as near as
@@ -226,17 +226,18 @@ def _with_values(ensemble: TreeEnsemble, placed: _Placed, x: Real, wanted: Real,
     # rounding may add half a step for each tree
     largest = float(max(np.max(np.abs(low)), np.max(np.abs(high)))) or 1.0
     finest = OUTPUT_BITS - 1 - int(np.ceil(np.log2(largest * (1 + 2.0**-8))))
-    while finest > -OUTPUT_BITS and _width(_rounded(ensemble, finest), finest) > OUTPUT_BITS:
+    while finest > -OUTPUT_BITS and _width(rounded(ensemble, finest), finest) > OUTPUT_BITS:
         finest -= 1
     integers = placed.integers(x)
     for fraction in range(finest - OUTPUT_BITS + 2, finest + 1):
-        rounded = _rounded(ensemble, fraction)
-        if _is_near(rounded.evaluate([integers], [placed.format]), wanted, precision, kept=KEPT):
+        valued = rounded(ensemble, fraction)
+        if _is_near(valued.evaluate([integers], [placed.format]), wanted, precision, kept=KEPT):
             break
-    return rounded
+    return valued
 
 
-def _rounded(ensemble: TreeEnsemble, fraction: int) -> TreeEnsemble:
+def rounded(ensemble: TreeEnsemble, fraction: int) -> TreeEnsemble:
+    """Leaves and biases with so many fraction bits."""
     value, bias = (np.ldexp(np.rint(np.ldexp(v, fraction)), -fraction) for v in (ensemble.value, ensemble.bias))
     return replace(ensemble, value=value, bias=bias)
 
