@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ from gatesmith.frontends.frontend import GraphBuilder
 from gatesmith.model.ensemble import TreeEnsemble
 from gatesmith.model.nodes import Edge
 
-__all__ = ["MAX_FEATURES", "MAX_NODES", "Forest", "Tree"]
+__all__ = ["MAX_NODES", "Forest", "Tree", "checked_features", "class_names", "column"]
 
 Real = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -45,6 +45,28 @@ class Tree:
     right: Sequence[int] | Integers
     value: Real
     missing: Flags | None = None
+
+
+def column(values: Real, place: int, columns: int) -> Real:
+    """Values of one output beside zeros for the others; shape (values, columns)."""
+    if not 0 <= place < columns or len(values) * columns > MAX_VALUES:
+        raise ModelUnreadable(f"a tree of {len(values)} nodes adds to output {place} of {columns}")
+    whole = np.zeros((len(values), columns))
+    whole[:, place] = values
+    return whole
+
+
+def checked_features(count: int) -> int:
+    """The number of features of a model, where it is a possible one."""
+    if not 0 < count <= MAX_FEATURES:
+        raise ModelUnreadable(f"model has {count} features, 1 to {MAX_FEATURES} are possible")
+    return count
+
+
+def class_names(names: Iterable[object], count: int) -> list[str]:
+    """Names of classes, where there is one for each output and they say more than their places."""
+    found = [str(name) for name in names]
+    return found if len(found) == count and found != [str(place) for place in range(count)] else []
 
 
 @dataclass

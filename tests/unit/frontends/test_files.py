@@ -67,7 +67,10 @@ BAD: dict[str, tuple[bytes, str]] = {
     "b.onnx": (onnx_bytes()[:-9], "is not a valid ONNX model: "),
     "c.onnx": (np.random.default_rng(0).bytes(5000), "is not a valid ONNX model: "),
     "d.onnx": (b"\x08\x08", "is not a valid ONNX model: "),
-    "e.bin": (b"\x00\x01\x02", "is not a model file of a known kind; known are onnx, sklearn, xgboost"),
+    "e.bin": (
+        b"\x00\x01\x02",
+        "is not a model file of a known kind; known are catboost, lightgbm, neuralbond, onnx, sklearn, xgboost",
+    ),
     "f.json": (b'{"model": 1}', "is not a model file of a known kind"),
     "g.skops": (b"no zip", "is not a whole .skops file: "),
     "h.skops": (skops_bytes()[:500], "is not a whole .skops file: "),
@@ -146,7 +149,10 @@ def test_a_file_that_is_too_large(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("what", [3, None, {"a": 1}, [1.0], np.ones(3), object()])
 def test_objects_that_are_no_models(what: object) -> None:
-    with pytest.raises(UnsupportedOperation, match="is no known model; known are onnx, sklearn, xgboost"):
+    with pytest.raises(
+        UnsupportedOperation,
+        match="is no known model; known are catboost, lightgbm, neuralbond, onnx, sklearn, xgboost",
+    ):
         read_model(what)
 
 

@@ -84,6 +84,13 @@ OPPOSITE = {
     "classlabels_ints": [0, 1],
 }
 LABELS = {"classlabels_int64s": [0, 1, 2]}
+ONE_TARGET = listed(
+    "target",
+    target_treeids=[0, 0, 0, 1, 1],
+    target_nodeids=[1, 3, 4, 1, 2],
+    target_ids=[0] * 5,
+    target_weights=[0.5, 0.25, -1.0, 0.75, 2.0],
+)
 BASE = {"base_values": [1.0, 2.0, 3.0]}
 BOTH, TWO = [LABEL, SCORES], [LABEL, value("y", None, 2)]
 
@@ -108,11 +115,7 @@ CASES: dict[str, tuple[list[Any], Sequence[Any]]] = {
     ),
     "TreeEnsembleRegressor": case("TreeEnsembleRegressor", [SCORES], **listed("target"), n_targets=3),
     "TreeEnsembleRegressor-base": case(
-        "TreeEnsembleRegressor",
-        [value("y", None, 1)],
-        **listed("target", target_ids=[0] * 6),
-        n_targets=1,
-        base_values=[1.5],
+        "TreeEnsembleRegressor", [value("y", None, 1)], **ONE_TARGET, n_targets=1, base_values=[1.5]
     ),
     "TreeEnsembleRegressor-mean": case(
         "TreeEnsembleRegressor", [SCORES], **listed("target"), n_targets=3, aggregate_function="AVERAGE"
