@@ -51,8 +51,6 @@ def _node(node: Node, given: list[Numbers], format: FixedPoint, shape: tuple[int
         case "Scale":
             factors = [[Fraction(v) for v in np.broadcast_to(c, shape).ravel()] for c in (node.weight, node.bias)]
             return [a * weight + bias for a, weight, bias in zip(x, *factors, strict=True)]
-        case "Gather":
-            return [Fraction(node.fill) if place < 0 else x[place] for place in node.index.ravel()]
         case "Max":
             return [max(x[i : i + shape[-1]]) for i in range(0, len(x), shape[-1])]
         case "Add":
@@ -63,10 +61,8 @@ def _node(node: Node, given: list[Numbers], format: FixedPoint, shape: tuple[int
             return [min(max(a, Fraction(node.low)), Fraction(node.high)) for a in x]
         case "LookupTable":
             return [Fraction(node.table[int(a / _step(format)) - format.min_integer]) for a in x]
-        case "Concat":
-            return [a for part in given for a in part]
-        case "Reshape":
-            return x
+        case "Concat" | "Reshape" | "Gather":
+            return _arranged(node, given)
         case "ArgMax":
             return [Fraction(x.index(max(x)))]
         case "TreeEnsemble":
@@ -75,6 +71,12 @@ def _node(node: Node, given: list[Numbers], format: FixedPoint, shape: tuple[int
         case "Requantize":
             return [_requantized(a, node) for a in x]
     raise AssertionError(node.kind)
+
+
+def _arranged(node: Node, given: list[Numbers]) -> Numbers:
+    if node.kind == "Gather":
+        return [Fraction(node.fill) if place < 0 else given[0][place] for place in node.index.ravel()]
+    return [a for part in given for a in part]
 
 
 def _dense(node: Node, x: Numbers) -> Numbers:

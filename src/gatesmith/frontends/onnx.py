@@ -5,7 +5,7 @@ stays out of the gateware: its value is the edge before it, marked, and only an 
 Names of classes stay out too: an output that is nothing else is left out, and the scores carry the names.
 """
 
-# Ref: ONNX intermediate representation: initializers that are also inputs, external data, opset_import
+# Ref: ONNX intermediate representation: initializers that are also inputs, opset_import
 
 from __future__ import annotations
 
@@ -15,10 +15,13 @@ from typing import Any
 import numpy as np
 
 from gatesmith.contract import HostOperation, HostOperationKind
-from gatesmith.errors import ModelUnreadable, NotInstalled, UnsupportedOperation
+from gatesmith.errors import ModelUnreadable, UnsupportedOperation
 from gatesmith.frontends.frontend import Frontend, GraphBuilder
+from gatesmith.frontends.onnx_call import Grid
+from gatesmith.frontends.onnx_file import QONNX_DOMAINS, load
 from gatesmith.frontends.onnx_ml_operators import ML_OPERATORS
 from gatesmith.frontends.onnx_operators import KEEP_VALUES, OPERATORS, Call, Value
+from gatesmith.frontends.onnx_quantized import QONNX_OPERATORS
 from gatesmith.model.graph import Graph
 from gatesmith.model.nodes import Edge, Node
 from gatesmith.tensor import Datatype
@@ -26,14 +29,18 @@ from gatesmith.tensor import Datatype
 __all__ = ["OnnxFrontend"]
 
 MIN_OPSET = 9
-EXTERNAL = 1  # TensorProto.DataLocation
 
-SUPPORTED = {"": OPERATORS, "ai.onnx": OPERATORS, "ai.onnx.ml": ML_OPERATORS}
+SUPPORTED = {
+    "": OPERATORS,
+    "ai.onnx": OPERATORS,
+    "ai.onnx.ml": ML_OPERATORS,
+    **dict.fromkeys(QONNX_DOMAINS, QONNX_OPERATORS),
+}
 """Operators by domain."""
 
 
 class OnnxFrontend(Frontend):
-    """``.onnx`` files with the weights inside, and ``onnx.ModelProto`` objects."""
+    """``.onnx`` files, with the weights inside or beside them, and ``onnx.ModelProto`` objects."""
 
     name = "onnx"
 
@@ -47,34 +54,7 @@ class OnnxFrontend(Frontend):
 
     def read(self, source: object, *, name: str, trust_pickle: bool) -> Graph:
         del trust_pickle  # nothing in an ONNX file runs
-        return _Reader(_load(source), name).run()
-
-
-def _load(source: Any) -> Any:
-    try:
-        import onnx
-    except ImportError as error:
-        raise NotInstalled("onnx", "pip install 'gatesmith[onnx]'") from error
-    what = repr(str(source)) if isinstance(source, Path) else "the ModelProto"
-    try:
-        model = source
-        if isinstance(source, Path):
-            model = onnx.load_model_from_string(source.read_bytes())
-        outside = [t.name for t in model.graph.initializer if t.data_location == EXTERNAL]
-        if not outside:
-            onnx.checker.check_model(model, full_check=False)
-    except Exception as error:
-        raise ModelUnreadable(f"{what} is not a valid ONNX model: {_first_line(error)}") from error
-    if outside:
-        raise ModelUnreadable(
-            f"{what} has {len(outside)} weights in other files, the first is {outside[0]!r}; save the model in one file"
-        )
-    return model
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+        return _Reader(load(source), name).run()
 
 
 class _Reader:
@@ -86,6 +66,7 @@ class _Reader:
         self.values: dict[str, Value] = {}
         self.dtypes: dict[str, np.dtype[Any]] = {}  # of the values that are edges
         self.softmax: set[str] = set()  # values whose edge is the one before a softmax
+        self.grids: dict[str, Grid] = {}  # constants that are integers times a scale
         self.labels: dict[str, tuple[str, ...]] = {}  # names of the classes whose scores an edge holds
         self.class_names: set[str] = set()  # values that are the name of a class and not its index
         self.opset = max((o.version for o in model.opset_import if o.domain in {"", "ai.onnx"}), default=0)
@@ -182,7 +163,7 @@ def _array(tensor: Any) -> Any:
     try:
         return numpy_helper.to_array(tensor)
     except Exception as error:
-        raise ModelUnreadable(f"weights {tensor.name!r} cannot be read: {_first_line(error)}") from error
+        raise ModelUnreadable(f"weights {tensor.name!r} cannot be read: {error}") from error
 
 
 def _dtype(value: Any) -> np.dtype[Any]:

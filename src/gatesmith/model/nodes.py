@@ -55,11 +55,40 @@ def _sigmoid(x: Real) -> Real:
     return np.asarray(np.where(x >= 0, 1.0, e) / (1.0 + e))
 
 
+def _softplus(x: Real) -> Real:
+    return np.asarray(np.maximum(x, 0.0) + np.log1p(np.exp(-np.abs(x))))
+
+
+def _elu(x: Real) -> Real:
+    return np.asarray(np.where(x > 0, x, np.expm1(np.minimum(x, 0.0))))
+
+
+def _gelu(x: Real) -> Real:
+    erf = np.vectorize(math.erf, otypes=[np.float64])
+    return np.asarray(0.5 * x * (1.0 + erf(x / math.sqrt(2.0))))
+
+
+def _gelu_tanh(x: Real) -> Real:
+    return np.asarray(0.5 * x * (1.0 + np.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x**3))))
+
+
+# Ref: Klambauer et al. 2017, "Self-Normalizing Neural Networks": alpha and the scale of SELU
+SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
+
 FUNCTIONS: dict[str, Callable[[Real], Real]] = {
     "sigmoid": _sigmoid,
     "tanh": np.tanh,
     "exp": np.exp,
     "square": np.square,
+    "softplus": _softplus,
+    "softsign": lambda x: np.asarray(x / (1.0 + np.abs(x))),
+    "elu": _elu,
+    "selu": lambda x: np.asarray(SELU_SCALE * np.where(x > 0, x, SELU_ALPHA * np.expm1(np.minimum(x, 0.0)))),
+    "silu": lambda x: np.asarray(x * _sigmoid(x)),
+    "mish": lambda x: np.asarray(x * np.tanh(_softplus(x))),
+    "gelu": _gelu,
+    "gelu_tanh": _gelu_tanh,
+    "hard_swish": lambda x: np.asarray(x * np.clip(x / 6.0 + 0.5, 0.0, 1.0)),
 }
 """Unary functions that a float graph's LookupTable may name; add to it to have more."""
 
