@@ -52,16 +52,10 @@ BITSTREAM_VECTORS = 100
 KEPT_VECTORS = 64
 """Test vectors that travel with the firmware."""
 
-CUTOFFS = (4, 3, 2, 1)
-"""Adders in a row, the cheapest first; beyond four, yosys takes minutes to prove its own mapping of the logic."""
-
 SEEDS_AT_LAST = 3
 
 MIN_DIVISOR = 4
 """Clock cycles that a bit on the link takes at least; see docs/protocol.md."""
-
-LEVEL_NS = {"ice40": 9.0, "ecp5": 2.6, "gowin": 2.6, "gatemate": 5.0}
-"""What one adder level costs on a path, placed and routed; only where the search starts depends on it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -319,20 +313,31 @@ class _Placement:
         self.tries: list[Mapping[str, float]] = []
 
     def run(self) -> tuple[Design, Any, list[Mapping[str, float]]]:
-        period_ns = 1e9 / self.link.clock_hz
-        cutoff = _at_most(period_ns / LEVEL_NS[self.board.family.value])
+        from gatesmith.estimate import first_cutoff, next_cutoff
+
+        clock_hz = self.link.clock_hz
+        cutoff = first_cutoff(self.board.family.value, clock_hz)
+        self._check_size(cutoff)
         seed, last_seed = self.seed, self.seed + SEEDS_AT_LAST - 1
         while True:
             design, products = self._try(cutoff, seed)
             fmax_hz = products.report.fmax_hz
-            if fmax_hz >= self.link.clock_hz:
+            if fmax_hz >= clock_hz:
                 return design, products, self.tries
-            if cutoff > 1:
-                cutoff = min(_at_most(cutoff * fmax_hz / self.link.clock_hz), _at_most(cutoff - 1))
+            if (smaller := next_cutoff(cutoff, fmax_hz=fmax_hz, clock_hz=clock_hz)) is not None:
+                cutoff = smaller
             elif seed < last_seed:
                 seed += 1
             else:
                 raise self._missed()
+
+    def _check_size(self, cutoff: int) -> None:
+        """What cannot fit is refused before synthesis, which may take an hour of such a design."""
+        from gatesmith.estimate import estimate, refuse_what_cannot_fit
+
+        with self.clock.stage("estimate"):
+            found = estimate(self.graph, self.board, engine=self.engine, cutoff=cutoff, logic=self.logic)
+        refuse_what_cannot_fit(found)
 
     def _try(self, cutoff: int, seed: int) -> tuple[Design, Any]:
         from gatesmith.gateware.engines import build_core
@@ -358,10 +363,6 @@ class _Placement:
             fmax_hz=best,
             clock_hz=self.link.clock_hz,
         )
-
-
-def _at_most(limit: float) -> int:
-    return next((cutoff for cutoff in CUTOFFS if cutoff <= limit), 1)
 
 
 def _build_id(graph: Graph, board: Board, link: Link, cutoff: int) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from models import small_mlp, trained
+from networks import mlp
 from numpy.typing import NDArray
 
 from gatesmith import flow, proof, toolchain
@@ -18,11 +19,13 @@ from gatesmith.errors import (
     BoardNotFound,
     BuildError,
     CalibrationNeeded,
+    DesignDoesNotFit,
     ModelUnreadable,
     TimingNotMet,
     ToolNotFound,
     VerificationFailed,
 )
+from gatesmith.estimate import CUTOFFS
 from gatesmith.firmware import Firmware, Report
 from gatesmith.flow import build_firmware
 from gatesmith.model import reference
@@ -91,7 +94,7 @@ def cutoffs(built: flow.Build) -> list[float]:
 
 def test_the_cheapest_cut_off_is_tried_first_and_kept_when_it_is_fast_enough() -> None:
     built = build()
-    assert cutoffs(built) == [flow.CUTOFFS[0]]
+    assert cutoffs(built) == [CUTOFFS[0]]
     assert built.firmware.clock_hz == CLOCK_HZ
     assert built.firmware.verified[:2] == ("reference", "rtl")
 
@@ -134,6 +137,14 @@ def test_a_clock_that_is_never_reached_ends_with_every_try(fake: FakeToolchain) 
     assert caught.value.facts["fmax_hz"] == 4e6
     assert caught.value.facts["clock_hz"] == CLOCK_HZ
     assert len(fake.seeds) == 4
+
+
+def test_a_design_that_cannot_fit_is_refused_before_synthesis(fake: FakeToolchain) -> None:
+    generator = np.random.default_rng(0)
+    graph = mlp(40, 80, 10)
+    with pytest.raises(DesignDoesNotFit, match=r"about \d+ ICESTORM_LC, iCE40UP5K-SG48 has 5280; try"):
+        build_firmware(graph, "icebreaker", graph=graph, calibration=generator.normal(size=(50, 40)))
+    assert not fake.seeds
 
 
 def test_a_board_that_answers_one_wrong_integer_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,7 +247,7 @@ def test_progress_is_told_by_stage() -> None:
     seen: list[str] = []
     build(progress=lambda stage, _done: seen.append(stage))
     stages = list(dict.fromkeys(seen))
-    assert stages == ["lookup", "read", "quantize", "trace", "gateware", "routing", "verify"]
+    assert stages == ["lookup", "read", "quantize", "trace", "estimate", "gateware", "routing", "verify"]
 
 
 def test_calibration_from_the_path_of_a_file(files: tuple[Path, Path]) -> None:

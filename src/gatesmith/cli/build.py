@@ -17,7 +17,7 @@ from gatesmith.cli.progress import progress_bar
 from gatesmith.cli.registries import CaFile
 from gatesmith.cli.targets import check_out, check_writable, new_folder
 
-__all__ = ["build", "cycles", "stage_seconds", "summary"]
+__all__ = ["build", "cycles", "hertz", "stage_seconds", "summary"]
 
 LOWEST_MHZ, HIGHEST_MHZ = 0.001, 2000.0
 
@@ -53,7 +53,7 @@ def build(
         check_out(out, folder_reference)
     if remote is not None and trust_pickle:
         raise typer.BadParameter("a build service reads no pickles; build here, or save the model in another form")
-    options = {"precision": precision, "engine": engine, "clock_hz": _hertz(clock_mhz), "seed": seed}
+    options = {"precision": precision, "engine": engine, "clock_hz": hertz(clock_mhz), "seed": seed}
     files = {"model": model, "board": board, "calibration": calibration}
     if remote is not None:
         firmware, told = _remote(
@@ -118,7 +118,8 @@ def _taggable(tag: str) -> str:
     return str(reference)
 
 
-def _hertz(clock_mhz: float | None) -> int | None:
+def hertz(clock_mhz: float | None) -> int | None:
+    """A clock as the command line gives it."""
     from gatesmith.errors import BuildError
 
     if clock_mhz is None:

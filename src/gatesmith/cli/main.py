@@ -17,6 +17,7 @@ from gatesmith.cli import (
     demo,
     devices,
     doctor,
+    estimate,
     infer,
     inspect,
     kube,
@@ -45,6 +46,7 @@ app = typer.Typer(
 )
 VERBS: dict[str, Callable[..., None]] = {
     "build": build.build,
+    "estimate": estimate.estimate,
     "inspect": inspect.inspect,
     "verify": verify.verify,
     "pack": pack.pack,

@@ -22,7 +22,7 @@ from gatesmith.fixed import FixedPoint
 from gatesmith.gateware.core import Core
 from gatesmith.gateware.trace import DECIMAL_DIGITS, AdderGraph
 
-__all__ = ["UnrolledCore", "unroll"]
+__all__ = ["UnrolledCore", "cut", "unroll"]
 
 # Ref: yosys 0.70 memory_libmap: "distributed" asks for LUT RAM, which has no start value where a register follows
 _IN_LUT_RAM = '(BW_IN <= 999) ? "distributed" : "block"'
@@ -38,11 +38,21 @@ def unroll(adders: AdderGraph, *, cutoff: int) -> "UnrolledCore":
     cutoff : int
         Adders in a row between two registers, 1 or more.
     """
+    return UnrolledCore(adders, cut(adders, cutoff=cutoff))
+
+
+def cut(adders: AdderGraph, *, cutoff: int) -> tuple[Any, ...]:
+    """The stages alone: da4ml's combinational logic, one after the other.
+
+    Raises
+    ------
+    UnsupportedOperation
+        When there is nothing to compute.
+    """
     if not any(_width(interval) for interval in adders.logic.out_qint):
         raise UnsupportedOperation("every output of the model is constantly zero; there is nothing to compute")
     with localcontext(prec=DECIMAL_DIGITS):
-        stages = to_pipeline(adders.logic, cutoff, retiming=True, verbose=False).solutions
-    return UnrolledCore(adders, stages)
+        return tuple(to_pipeline(adders.logic, cutoff, retiming=True, verbose=False).solutions)
 
 
 class UnrolledCore(Core):
