@@ -1,10 +1,8 @@
-"""XGBoost models: JSON and UBJSON files, read without XGBoost, and boosters and estimators in memory.
-
-Directions for missing values are not kept: a device takes no NaN, the contract refuses it before.
-"""
+"""XGBoost models: JSON and UBJSON files, read without XGBoost, and boosters and estimators in memory."""
 
 # Ref: XGBoost 3.2, doc/model.schema and "Introduction to Model IO"; a sample goes left where x < split_condition, both
-# Ref: in float32; leaves keep their value in split_conditions; base_score is a probability for binary:logistic
+# Ref: in float32; a missing value goes where default_left says; leaves keep their value in split_conditions, several of
+# Ref: them in leaf_weights (before 3.2 in base_weights); base_score is a probability for binary:logistic
 
 from __future__ import annotations
 
@@ -17,16 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gatesmith.contract import HostOperation, HostOperationKind
-from gatesmith.errors import GatesmithError, ModelUnreadable, UnsupportedOperation
-from gatesmith.frontends.ensembles import Forest, Tree
+from gatesmith.errors import ModelUnreadable, UnsupportedOperation
+from gatesmith.frontends.ensembles import Forest, Tree, checked_features, class_names, column
 from gatesmith.frontends.frontend import Frontend, GraphBuilder
+from gatesmith.frontends.reading import reading
 from gatesmith.frontends.ubjson import decode
 from gatesmith.model.graph import Graph
 
 __all__ = ["XgboostFrontend"]
 
 LOGISTIC = {"binary:logistic"}
-RAW = {"binary:logitraw"}
+RAW = {"binary:hinge", "binary:logitraw"}
 CLASSES = {"multi:softprob", "multi:softmax"}
 PLAIN = {
     "reg:absoluteerror",
@@ -40,7 +39,6 @@ PLAIN = {
     "rank:pairwise",
 }
 HEAD_BYTES = 256
-MAX_FEATURES = 1 << 20
 
 
 class XgboostFrontend(Frontend):
@@ -58,14 +56,9 @@ class XgboostFrontend(Frontend):
     def read(self, source: object, *, name: str, trust_pickle: bool) -> Graph:
         del trust_pickle  # neither form runs code
         label = repr(str(source)) if isinstance(source, Path) else type(source).__name__
-        try:
+        with reading("XGBoost", label):
             model = _parsed(source.read_bytes()) if isinstance(source, Path) else _in_memory(source)
-            return _graph(model["learner"], name)
-        except GatesmithError:
-            raise
-        except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
-            words = " ".join(f"{type(error).__name__} {error}".split())[:300]
-            raise ModelUnreadable(f"{label} is not a whole XGBoost model: {words}") from error
+            return _graph(model["learner"], name, _classes(source, model["learner"]))
 
 
 def _parsed(data: bytes) -> Any:
@@ -75,31 +68,42 @@ def _parsed(data: bytes) -> Any:
 
 def _in_memory(source: Any) -> Any:
     booster = source.get_booster() if hasattr(source, "get_booster") else source
+    missing = getattr(source, "missing", None)
+    if missing is not None and not math.isnan(missing):
+        raise _refuse(f"missing={missing}, a number that means a missing value", "replace it by NaN before the model")
     model = json.loads(bytes(booster.save_raw("json")))
     if booster is not source:
         model["learner"]["attributes"]["scikit_learn"] = "{}"
     return model
 
 
+def _classes(source: object, learner: dict[str, Any]) -> list[object]:
+    """Names that the estimator of scikit-learn's kind knows."""
+    if not isinstance(source, Path):
+        return list(getattr(source, "classes_", []))
+    facts = json.loads(learner.get("attributes", {}).get("scikit_learn", "{}"))
+    return list(facts.get("classes_") or facts.get("_le", {}).get("classes_") or [])
+
+
 def _refuse(what: str, reason: str) -> UnsupportedOperation:
     return UnsupportedOperation(f"XGBoost model has {what}; {reason}", operation=what)
 
 
-def _graph(learner: dict[str, Any], name: str) -> Graph:
+def _graph(learner: dict[str, Any], name: str, classes: list[object]) -> Graph:
     objective = learner["objective"]["name"]
     if objective not in LOGISTIC | RAW | CLASSES | PLAIN:
         possible = ", ".join(sorted(LOGISTIC | RAW | CLASSES | PLAIN))
         raise _refuse(f"the objective {objective!r}", f"possible are {possible}")
     forest = _forest(learner, objective)
-    features = int(learner["learner_model_param"]["num_feature"])
-    if not 0 < features <= MAX_FEATURES:
-        raise ModelUnreadable(f"XGBoost model has {features} features, 1 to {MAX_FEATURES} are possible")
+    features = checked_features(int(learner["learner_model_param"]["num_feature"]))
     builder = GraphBuilder(name)
     scores = forest.place(builder, "trees", builder.input("input", (features,)))
+    labels = class_names(classes, scores.elements)
     if objective in LOGISTIC | CLASSES:
-        builder.output(scores, "probabilities", host=(HostOperation(kind=HostOperationKind.SOFTMAX),))
+        host = (HostOperation(kind=HostOperationKind.SOFTMAX),)
+        builder.output(scores, "probabilities", host=host, labels=labels)
     else:
-        builder.output(scores, "scores" if objective in RAW else "predictions")
+        builder.output(scores, "scores" if objective in RAW else "predictions", labels=labels)
     return builder.graph()
 
 
@@ -139,21 +143,30 @@ def _used(learner: dict[str, Any], model: dict[str, Any], count: int) -> int:
     return int(model["iteration_indptr"][int(attributes["best_iteration"]) + 1])
 
 
-def _tree(tree: dict[str, Any], column: int, columns: int, weight: float) -> Tree:
-    if int(tree["tree_param"].get("size_leaf_vector", "1")) > 1:
-        raise _refuse("leaves with several values", "train with multi_strategy='one_output_per_tree'")
+def _tree(tree: dict[str, Any], place: int, columns: int, weight: float) -> Tree:
     left = np.array(tree["left_children"], dtype=np.int64)
     inner = left >= 0
     if np.any(np.array(tree.get("split_type", np.zeros(len(left))))[inner]):
         raise _refuse("splits by categories", "numbers are possible; encode them before the model")
     conditions = np.array(tree["split_conditions"], dtype=np.float32)
-    value = np.zeros((len(left), columns))
-    value[~inner, column] = weight * conditions[~inner].astype(np.float64)
+    value = _values(tree, inner, columns)
+    if value is None:
+        value = column(np.where(inner, 0.0, conditions), place, columns)
     return Tree(
         feature=np.array(tree["split_indices"], dtype=np.int64),
         # x < t is x <= the float32 before t
         threshold=np.nextafter(conditions, np.float32(-np.inf)).astype(np.float64),
         left=left,
-        right=np.array(tree["right_children"], dtype=np.int64),
-        value=value,
+        right=np.where(inner, np.array(tree["right_children"], dtype=np.int64), -1),
+        value=weight * value,
+        missing=np.array(tree["default_left"], dtype=np.int64) != 0,
     )
+
+
+def _values(tree: dict[str, Any], inner: NDArray[np.bool_], columns: int) -> NDArray[np.float64] | None:
+    """Of leaves with a value for each target: at the leaf's place in a list of their own, or at the node's."""
+    if int(tree["tree_param"].get("size_leaf_vector", "1")) <= 1:
+        return None
+    values = np.array(tree.get("leaf_weights", tree["base_weights"]), dtype=np.float32).reshape(-1, columns)
+    at = np.array(tree["right_children"]) if "leaf_weights" in tree else np.arange(len(inner))
+    return values[np.where(inner, 0, at)].astype(np.float64)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from damage import damaged, whole_or_refused
 from numpy.typing import NDArray
 from sklearn import ensemble, tree
 from sklearn.linear_model import LogisticRegression
@@ -125,6 +125,12 @@ XGBOOST = {
     "dart": (xgboost.XGBClassifier(n_estimators=6, booster="dart", rate_drop=0.5), THREE),
     "forest": (xgboost.XGBRFClassifier(n_estimators=6), THREE),
     "regression": (xgboost.XGBRegressor(n_estimators=6), NUMBER),
+    "hinge": (xgboost.XGBClassifier(n_estimators=6, objective="binary:hinge"), (TWO == "yes").astype(int)),
+    "forests": (xgboost.XGBRegressor(n_estimators=3, num_parallel_tree=4, subsample=0.7), NUMBER),
+    "vectors": (
+        xgboost.XGBRegressor(n_estimators=6, multi_strategy="multi_output_tree"),
+        np.stack([NUMBER, -NUMBER, NUMBER**2], axis=1),
+    ),
     "targets": (xgboost.XGBRegressor(n_estimators=6), np.stack([NUMBER, -NUMBER], axis=1)),
 }
 
@@ -142,7 +148,8 @@ def test_xgboost(name: str, form: str, tmp_path: Path) -> None:
     if given == "probabilities":
         np.testing.assert_allclose(values, estimator.predict_proba(X), atol=1e-5)
     elif given == "scores":
-        np.testing.assert_allclose(values[:, 1], estimator.predict(X, output_margin=True), atol=1e-5)
+        margin = estimator.get_booster().predict(xgboost.DMatrix(X), output_margin=True)
+        np.testing.assert_allclose(values[:, 1], margin, atol=1e-5)
     else:
         np.testing.assert_allclose(values, estimator.predict(X).reshape(len(X), -1), rtol=1e-5, atol=1e-5)
 
@@ -174,18 +181,41 @@ def test_xgboost_refuses(changes: Any, error: Any, message: str, tmp_path: Path)
         read_model(tmp_path / "model.json")
 
 
-def test_damaged_files_are_refused_and_nothing_else_happens(tmp_path: Path) -> None:
-    estimator, y = XGBOOST["three"]
-    path = tmp_path / "model"
-    for form in ("json", "ubj"):
-        whole = bytes(estimator.fit(X, y).get_booster().save_raw(form))
-        for place in GENERATOR.integers(20, len(whole), size=60):
-            flipped = bytearray(whole)
-            flipped[place] ^= 1 << int(GENERATOR.integers(8))
-            for damaged in (whole[:place], bytes(flipped)):
-                path.write_bytes(damaged)
-                with suppress(ModelUnreadable, UnsupportedOperation):  # a flipped bit may leave a whole model
-                    read_model(path)
+def test_missing_values_go_where_xgboost_sends_them() -> None:
+    holes = np.where(GENERATOR.random(X.shape) < 0.2, np.nan, X).astype(np.float32)
+    estimator = xgboost.XGBRegressor(n_estimators=8).fit(holes, NUMBER)
+    (node,) = read_model(estimator).nodes
+    given = node.evaluate([holes.astype(np.float64)], [None])
+    np.testing.assert_allclose(given.ravel(), estimator.predict(holes), rtol=1e-5, atol=1e-5)
+
+
+def test_ranks() -> None:
+    ranker = xgboost.XGBRanker(n_estimators=5).fit(X, THREE, qid=np.arange(120) // 12)
+    given, values = infer(ranker)
+    assert given == "predictions"
+    np.testing.assert_allclose(values.ravel(), ranker.predict(X), atol=1e-5)
+
+
+def test_classes_have_the_estimators_names(tmp_path: Path) -> None:
+    estimator = xgboost.XGBClassifier(n_estimators=3).fit(X, (TWO == "yes").astype(int))
+    assert read_model(estimator).outputs[0].labels == ()
+    model = json.loads(bytes(estimator.get_booster().save_raw("json")))
+    model["learner"]["attributes"]["scikit_learn"] = json.dumps({"_le": {"classes_": ["no", "yes"]}})
+    (tmp_path / "model").write_text(json.dumps(model))
+    assert read_model(tmp_path / "model").outputs[0].labels == ("no", "yes")
+
+
+def test_a_number_that_means_missing_is_refused() -> None:
+    estimator = xgboost.XGBRegressor(n_estimators=2, missing=-999.0).fit(X, NUMBER)
+    with pytest.raises(UnsupportedOperation, match=r"missing=-999.0, a number that means a missing value"):
+        read_model(estimator)
+
+
+@pytest.mark.parametrize("form", ["json", "ubj"])
+def test_damaged_files_are_refused_and_nothing_else_happens(form: str, tmp_path: Path) -> None:
+    estimator = xgboost.XGBClassifier(n_estimators=2, max_depth=3).fit(X, THREE)
+    for data in damaged(bytes(estimator.get_booster().save_raw(form)), 250):
+        whole_or_refused(data, tmp_path / "model")
 
 
 @pytest.mark.parametrize(
