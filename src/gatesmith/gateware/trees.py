@@ -1,16 +1,22 @@
 """The trees engine: every comparison is its own gates, a new sample enters in every cycle.
 
-Levels in a row: comparisons, leaves with their tables, adders two by two, and for an argmax a tournament. Registers
-come after ``cutoff`` of them; all move together when the output can move. A comparison with a constant is a chain of
-AND and OR over the bits that matter, because synthesis would spend a carry chain on ``<=``.
+Levels in a row: comparisons, trees with their tables, adders two by two, and for an argmax a tournament. Registers
+come after ``cutoff`` of them; all move together. A comparison with a constant is a chain of AND and OR over the bits
+that matter, because synthesis would spend a carry chain on ``<=``.
+
+What leaves the last stage while the output waits is kept beside it. All stages stop in the cycle after, so what enables
+them is a register and no path leads from the output's ``ready`` through the whole core.
 """
 # Ref: yosys 0.70, `alumacc`: `$le` with a constant becomes an `$alu`, which techmaps to carry cells
 # Amaranth reads annotations when a component's class is made, so they must not be postponed here.
 
+from collections.abc import Sequence
+
 from amaranth.hdl import Cat, Const, Module, Mux, Shape, Signal, Value, signed, unsigned
 
 from gatesmith.gateware.core import Core
-from gatesmith.gateware.forest import Column, Forest, Path
+from gatesmith.gateware.forest import Column, Forest
+from gatesmith.gateware.tables import Word, words_of
 from gatesmith.model.ensemble import TreeEnsemble
 from gatesmith.model.nodes import ArgMax
 
@@ -54,19 +60,33 @@ class TreesCore(Core):
         m = Module()
         pipeline = _Pipeline(m, self.cutoff)
         valid = [Signal(name=f"valid{i}") for i in range(self.latency_cycles)]
-        m.d.comb += [pipeline.enable.eq(~valid[-1] | self.o.ready), self.i.ready.eq(pipeline.enable)]
         with m.If(pipeline.enable):
             m.d.sync += [each.eq(valid[i - 1] if i else self.i.valid) for i, each in enumerate(valid)]
-        hot = self._leaves(pipeline)
-        sums = [_sum(pipeline, column, hot) for column in self.forest.columns]
+        answers = self._answers(pipeline)
+        tables = zip(*(column.tables for column in self.forest.columns), strict=True)
+        words = [
+            words_of(tree, answers, each, named=pipeline.named)
+            for tree, each in zip(self.forest.paths, tables, strict=True)
+        ]
+        columns = zip(self.forest.columns, zip(*words, strict=True), strict=True)
+        sums = [_sum(pipeline, column, each) for column, each in columns]
         outputs = self._outputs(pipeline, sums)
         last = self.latency_cycles * self.cutoff + 1
         payload = Cat(pipeline.at(value, level, last) for value, level in outputs)
-        m.d.comb += [self.o.valid.eq(valid[-1]), self.o.payload.eq(payload)]
+        kept, is_kept = Signal.like(payload, reset_less=True), Signal()
+        with m.If(~is_kept):
+            m.d.sync += kept.eq(payload)
+        m.d.sync += is_kept.eq(self.o.valid & ~self.o.ready)
+        m.d.comb += [
+            pipeline.enable.eq(~is_kept),
+            self.i.ready.eq(~is_kept),
+            self.o.valid.eq(is_kept | valid[-1]),
+            self.o.payload.eq(Mux(is_kept, kept, payload)),
+        ]
         return m
 
-    def _leaves(self, pipeline: "_Pipeline") -> list[list[Value]]:
-        """One signal for each leaf of each tree: exactly one of a tree's is high."""
+    def _answers(self, pipeline: "_Pipeline") -> list[Value]:
+        """One signal for each comparison."""
         width = self.forest.input.width
         answers: list[Value] = []
         for test in self.forest.tests:
@@ -76,18 +96,7 @@ class TreesCore(Core):
             passes = _at_most(bits, test.bound)
             answer = pipeline.named(passes | Cat(bits).all() if test.missing else passes, f"test{len(answers)}")
             answers.append(pipeline.at(answer, COMPARE, SELECT))
-        trees = []
-        for number, tree in enumerate(self.forest.paths):
-            nodes: dict[Path, Value] = {(): Const(1, 1)}
-            for path in tree:
-                for end in range(1, len(path) + 1):
-                    if path[:end] not in nodes:
-                        place, wanted = path[end - 1]
-                        answer = answers[place] if wanted else ~answers[place]
-                        value = answer if end == 1 else nodes[path[: end - 1]] & answer
-                        nodes[path[:end]] = pipeline.named(value, f"tree{number}_{len(nodes)}")
-            trees.append([nodes[path] for path in tree])
-        return trees
+        return answers
 
     def _outputs(self, pipeline: "_Pipeline", sums: list[tuple[Value, int]]) -> list[tuple[Value, int]]:
         """Bits of every output in the contract's order, each with the level that gives it."""
@@ -169,14 +178,9 @@ def _depth(operands: int) -> int:
     return max(operands - 1, 0).bit_length()
 
 
-def _sum(pipeline: _Pipeline, column: Column, hot: list[list[Value]]) -> tuple[Value, int]:
+def _sum(pipeline: _Pipeline, column: Column, tables: Sequence[Word]) -> tuple[Value, int]:
     """The column's bits and the level that gives them."""
-    words = []
-    for leaves, table in zip(hot, column.tables, strict=True):
-        if table.any():
-            highest = int(table.max())
-            bits = [_bit(leaves, [int(v) >> i & 1 for v in table]) for i in range(highest.bit_length())]
-            words.append((pipeline.named(Cat(bits), "word"), highest))
+    words = [(pipeline.named(word, "word"), highest) for word, highest in tables if highest]
     level = SELECT
     while len(words) > 1:
         words = _added(pipeline, sorted(words, key=lambda word: word[1]), level)
@@ -185,7 +189,7 @@ def _sum(pipeline: _Pipeline, column: Column, hot: list[list[Value]]) -> tuple[V
     return pipeline.named(_moved(total, column), "sum"), level
 
 
-def _added(pipeline: _Pipeline, words: list[tuple[Value, int]], level: int) -> list[tuple[Value, int]]:
+def _added(pipeline: _Pipeline, words: list[Word], level: int) -> list[Word]:
     """Neighbours added; the largest stays alone when the number is odd."""
     carried = [(pipeline.at(word, level, level + 1), highest) for word, highest in words]
     added = []
@@ -193,15 +197,6 @@ def _added(pipeline: _Pipeline, words: list[tuple[Value, int]], level: int) -> l
         highest = highest_a + highest_b
         added.append((pipeline.named((a + b)[: highest.bit_length()], "word"), highest))
     return added + (carried[-1:] if len(carried) % 2 else [])
-
-
-def _bit(leaves: list[Value], wanted: list[int]) -> Value:
-    """High when one of the wanted leaves is; low when one of the others is, where those are fewer."""
-    ones = [leaf for leaf, bit in zip(leaves, wanted, strict=True) if bit]
-    zeros = [leaf for leaf, bit in zip(leaves, wanted, strict=True) if not bit]
-    if len(zeros) < len(ones):
-        return ~Cat(zeros).any() if zeros else Const(1, 1)
-    return Cat(ones).any() if ones else Const(0, 1)
 
 
 def _moved(total: Value, column: Column) -> Value:
