@@ -78,18 +78,30 @@ class CatboostFrontend(Frontend):
         del trust_pickle  # JSON runs no code
         label = repr(str(source)) if isinstance(source, Path) else type(source).__name__
         with reading("CatBoost", label):
-            data = source.read_bytes() if isinstance(source, Path) else _dumped(source)
-            if data.startswith(BINARY):
-                raise _refuse("a binary form", "JSON is read, save it with format='json'")
-            return _graph(json.loads(data), name)
+            return _graph(_parsed(source) if isinstance(source, Path) else _dumped(source), name)
 
 
-def _dumped(model: Any) -> bytes:
-    """The model as JSON, which the library writes into files only."""
+def _parsed(path: Path) -> Any:
+    with path.open("rb") as file:
+        if file.read(len(BINARY)) == BINARY:
+            raise _refuse("a binary form", "JSON is read, save it with format='json'")
+    with path.open(encoding="utf-8") as text:
+        return json.load(text, object_hook=_packed)
+
+
+def _packed(found: dict[str, Any]) -> dict[str, Any]:
+    """A tree's leaves as an array, without their weights."""
+    if "leaf_values" in found:
+        return {"splits": found["splits"], "leaf_values": np.array(found["leaf_values"], dtype=np.float64)}
+    return found
+
+
+def _dumped(model: Any) -> Any:
+    """What the library writes, which it does into files only."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.json"
         model.save_model(str(path), format="json")
-        return path.read_bytes()
+        return _parsed(path)
 
 
 def _refuse(what: str, reason: str) -> UnsupportedOperation:

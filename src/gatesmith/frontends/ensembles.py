@@ -20,7 +20,7 @@ Real = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
-MAX_NODES = 4_000_000
+MAX_NODES = 1 << 24
 """Splits and leaves of all trees together."""
 
 MAX_FEATURES = 1 << 20
@@ -113,23 +113,25 @@ class Forest:
         self.value.append(np.asarray(tree.value[leaves], dtype=np.float64))
         self.missing.append(None if tree.missing is None else tree.missing[splits])
 
-    def place(self, builder: GraphBuilder, name: str, x: Edge) -> Edge:
-        """The node, at the end of the builder's graph."""
+    def place(self, builder: GraphBuilder, name: str, x: Edge, places: Integers | None = None) -> Edge:
+        """The node, at the end of the builder's graph; feature ``i`` is element ``places[i]`` of x. Only once."""
+        if not self.root:
+            raise ModelUnreadable("the model has no trees")
         x = builder.reshape(f"{name}/flatten", x, (x.elements,))
-        value = _joined(self.value)
+        missing, feature, value = self._directions(), _joined(self.feature), _joined(self.value)
         return builder.append(
             TreeEnsemble(
                 name=name,
                 inputs=(x.name,),
                 output=builder.edge(name, value.shape[1:]),
                 root=np.array(self.root, dtype=np.int64),
-                feature=_joined(self.feature),
+                missing=missing,
+                feature=feature if places is None else places[feature],
                 threshold=_joined(self.threshold),
                 left=_joined(self.left),
                 right=_joined(self.right),
                 value=value,
                 bias=np.broadcast_to(np.asarray(self.bias, dtype=np.float64), value.shape[1:]).copy(),
-                missing=self._directions(),
             )
         )
 
@@ -137,11 +139,14 @@ class Forest:
         if all(each is None for each in self.missing):
             return None
         pairs = zip(self.missing, self.feature, strict=True)
-        return np.concatenate([np.zeros(len(splits), dtype=bool) if m is None else m for m, splits in pairs])
+        return _joined([np.zeros(len(splits), dtype=bool) if m is None else m for m, splits in pairs])
 
 
-def _joined(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    return np.concatenate(parts) if parts else np.zeros(0)
+def _joined(parts: list[Any]) -> NDArray[Any]:
+    """The parts in one, and nothing left of them: an ensemble may be large."""
+    whole = np.concatenate(parts)
+    parts.clear()
+    return whole
 
 
 def _finite(threshold: Real) -> Real:

@@ -1,4 +1,4 @@
-"""Universal Binary JSON, as XGBoost writes it: read-only and bounded, only numbers, text, lists and dictionaries."""
+"""Universal Binary JSON, as XGBoost writes it: read-only and bounded; lists of numbers of one type are arrays."""
 
 # Ref: Universal Binary JSON specification, draft 12: value types, container types, optimised arrays ($ type, # count)
 
@@ -91,12 +91,11 @@ class _Reader:
                 raise ValueError(f"a container at {self.place} has {count} elements")
         return kind, count
 
-    def _list(self, depth: int) -> list[Any]:
+    def _list(self, depth: int) -> Any:
         kind, count = self._header()
         if kind in NUMBERS and count is not None:
             dtype = np.dtype(NUMBERS[kind])
-            numbers: list[Any] = np.frombuffer(self.take(count * dtype.itemsize), dtype).tolist()
-            return numbers
+            return np.frombuffer(self.take(count * dtype.itemsize), dtype)
         if count is not None:
             return [self.value(kind or self.take(1)[0], depth + 1) for _ in range(count)]
         found = []

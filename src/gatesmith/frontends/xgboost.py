@@ -39,6 +39,18 @@ PLAIN = {
     "rank:pairwise",
 }
 HEAD_BYTES = 256
+NEEDED: dict[str, Any] = {
+    "base_weights": np.float32,
+    "default_left": np.int64,
+    "leaf_weights": np.float32,
+    "left_children": np.int64,
+    "right_children": np.int64,
+    "split_conditions": np.float32,
+    "split_indices": np.int64,
+    "split_type": np.int64,
+    "tree_param": None,
+}
+"""What is read of a tree."""
 
 
 class XgboostFrontend(Frontend):
@@ -57,13 +69,28 @@ class XgboostFrontend(Frontend):
         del trust_pickle  # neither form runs code
         label = repr(str(source)) if isinstance(source, Path) else type(source).__name__
         with reading("XGBoost", label):
-            model = _parsed(source.read_bytes()) if isinstance(source, Path) else _in_memory(source)
+            model = _parsed(source) if isinstance(source, Path) else _in_memory(source)
             return _graph(model["learner"], name, _classes(source, model["learner"]))
 
 
-def _parsed(data: bytes) -> Any:
-    # UBJSON marks the length of a key where JSON has a quote
-    return json.loads(data) if data.lstrip()[1:].lstrip()[:1] == b'"' else decode(data)
+def _parsed(path: Path) -> Any:
+    with path.open("rb") as file:
+        head = file.read(HEAD_BYTES).lstrip()
+    if head[1:].lstrip()[:1] != b'"':  # UBJSON marks the length of a key where JSON has a quote
+        return decode(path.read_bytes())
+    with path.open(encoding="utf-8") as text:
+        return json.load(text, object_hook=_packed)
+
+
+def _packed(found: dict[str, Any]) -> dict[str, Any]:
+    """A tree's lists as arrays, and only those that are needed: a file of numbers is small, of Python's it is not."""
+    if "split_conditions" not in found:
+        return found
+    return {key: _array(key, found[key]) for key in NEEDED if key in found}
+
+
+def _array(key: str, value: Any) -> Any:
+    return np.array(value, dtype=NEEDED[key]) if NEEDED[key] else value
 
 
 def _in_memory(source: Any) -> Any:
@@ -71,7 +98,7 @@ def _in_memory(source: Any) -> Any:
     missing = getattr(source, "missing", None)
     if missing is not None and not math.isnan(missing):
         raise _refuse(f"missing={missing}, a number that means a missing value", "replace it by NaN before the model")
-    model = json.loads(bytes(booster.save_raw("json")))
+    model = json.loads(bytes(booster.save_raw("json")), object_hook=_packed)
     if booster is not source:
         model["learner"]["attributes"]["scikit_learn"] = "{}"
     return model

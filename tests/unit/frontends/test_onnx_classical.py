@@ -15,12 +15,12 @@ from sklearn import ensemble, tree
 from sklearn.datasets import load_iris
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-from sklearn.linear_model import LogisticRegression, RidgeClassifier, SGDClassifier
+from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
-from gatesmith.errors import ModelError, UnsupportedOperation
+from gatesmith.errors import ModelError
 from gatesmith.frontends import read_model
 from gatesmith.frontends.onnx_ml_operators import ML_OPERATORS
 from gatesmith.model import reference
@@ -308,9 +308,3 @@ def test_a_changed_threshold_is_seen() -> None:
     x = np.array([[0.5, 0, 0, 0]], np.float32)
     given = reference.infer_real(read_model(model(nodes, [X], [SCORES]), name="m"), {"x": x})["y"]
     assert not np.allclose(given, run(model(other, [X], [SCORES]), {"x": x})["y"])
-
-
-def test_what_is_not_read_is_named() -> None:
-    made = exported(SGDClassifier(loss="log_loss"), THREE)
-    with pytest.raises(UnsupportedOperation, match=r"\(Exp\) is not supported; supported are"):
-        read_model(made, name="m")
