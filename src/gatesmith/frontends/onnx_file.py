@@ -112,4 +112,4 @@ def _outside_bytes(tensor: Any, folder: Path, most: int, what: str) -> bytes:
         )
     with path.open("rb") as file:
         file.seek(offset)
-        return file.read(length)
+        return bytes(file.read(length))

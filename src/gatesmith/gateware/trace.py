@@ -205,19 +205,23 @@ def _rounded(wire: Any, fraction_bits: int, rounding: Rounding) -> Any:
     extra = int(wire.kif[2]) - fraction_bits
     if extra <= 0 or wire.low == wire.high:
         return wire if extra <= 0 else wire.from_const(_round_constant(wire, fraction_bits, rounding), hwconf=HARDWARE)
-    half, last = 2.0 ** (-fraction_bits - 1), 2.0 ** -(fraction_bits + extra)
-    if rounding is Rounding.HALF_UP:
+    half = 2.0 ** (-fraction_bits - 1)
+    if rounding is not Rounding.TRUNCATE:
         # max(x, 0) and this rounding commute, and the constant then joins the bias below the ReLU
         if wire.opr == "relu" and wire._factor > 0 and wire._from[0]._factor > 0:
-            return (wire._from[0] * _scale(wire) + half).relu(None, fraction_bits, "TRN")
-        wire = wire + half
-    elif rounding is Rounding.HALF_EVEN:
-        # adding just under a half, and one last bit more where the kept part is odd, sends a half to the even side
-        odd = wire.quantize(0, 1 - fraction_bits, fraction_bits, "WRAP", "TRN") * 2.0**-extra
-        wire = wire + odd + (half - last)
+            wire = (wire._from[0] * _scale(wire) + half).relu()
+        else:
+            wire = wire + half
     # room for a carry, and for the step below zero that a small negative value is truncated to
     integer_bits = max(int(wire.kif[1]) + 1, -fraction_bits)
-    return wire.quantize(int(wire.low < 0), integer_bits, fraction_bits, "WRAP", "TRN")
+    signed = int(wire.low < 0)
+    if rounding is not Rounding.HALF_EVEN:
+        return wire.quantize(signed, integer_bits, fraction_bits, "WRAP", "TRN")
+    # the last bit is cleared where the sum lies on the grid: it was half a step from there
+    lower = wire.quantize(0, -fraction_bits, fraction_bits + extra, "WRAP", "TRN")
+    between = lower * 2.0 if extra == 1 else lower.unary_bit_op("any") * 2.0**-fraction_bits
+    odd = wire.quantize(0, 1 - fraction_bits, fraction_bits, "WRAP", "TRN").binary_bit_op(between, "and")
+    return wire.quantize(signed, integer_bits, fraction_bits - 1, "WRAP", "TRN").binary_bit_op(odd, "or")
 
 
 def _scale(relu: Any) -> float:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 from onnx_models import model, node, value
 
 from gatesmith.errors import GatesmithError, ModelError, ModelUnreadable, UnsupportedOperation
@@ -41,7 +40,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "softmax twice": (model([node("Softmax", "x", "s"), node("Softmax", "s")], [X], [Y]), "reads the softmax 's'"),
     "softmax of images": (
         model([node("Softmax", "x", axis=1)], [IMAGE], [value("y", None, 2, 2)]),
-        r"works on axis 1 of \[-1, 2, 2\], the last axis of a flat sample is possible",
+        r"works on axis 1 of \[-1, 2, 2\], the last axis is possible",
     ),
     "softmax over the batch": (model([node("Softmax", "x", axis=0)], [X], [Y]), r"works on axis 0 of \[-1, 4\]"),
     "argmax over the batch": (
@@ -70,16 +69,19 @@ REFUSED: dict[str, tuple[Any, str]] = {
     ),
     "wrong width": (
         model([node("MatMul", "x w")], [X], [Y], w=np.ones((5, 4), np.float32)),
-        r"node 'y' \(Dense\): input of shape \[4\], the weight needs \[5\]",
+        r"node 'y' \(MatMul\) multiplies data of shape \[-1, 4\] with a matrix of \[5, 4\]",
     ),
     "product of images": (
-        model([node("MatMul", "x w")], [IMAGE], [value("y", None, 2, 2)], w=np.ones((2, 2), np.float32)),
+        model([node("Gemm", "x w")], [IMAGE], [value("y", None, 2, 2)], w=np.ones((2, 2), np.float32)),
         r"has data of shape \[-1, 2, 2\], a flat sample is needed; flatten it before",
     ),
-    "product of data": (model([node("Mul", "x x")], [X], [Y]), "multiplies two values that both depend on the data"),
+    "product of data": (
+        model([node("Relu", "x", "r"), node("Mul", "x r")], [X], [Y]),
+        "multiplies two values that both depend on the data",
+    ),
     "sum of other shapes": (
-        model([node("Gemm", "x w", "h"), node("Add", "x h")], [X], [Y], w=np.ones((4, 1), np.float32)),
-        r"has data of shapes \[-1, 4\] and \[-1, 1\], they have to be equal",
+        model([node("Gemm", "x w", "h"), node("Add", "x h")], [X], [Y], w=np.ones((4, 3), np.float32)),
+        r"has data of shapes \[-1, 4\] and \[-1, 3\], which do not fit",
     ),
     "constant for each sample": (
         model([node("Add", "x c")], [value("x", 3, 4)], [value("y", 3, 4)], c=np.ones((3, 4), np.float32)),
@@ -90,8 +92,8 @@ REFUSED: dict[str, tuple[Any, str]] = {
         r"has a constant of shape \[1, 1, 4\] for data of \[-1, 4\]: more axes",
     ),
     "constant of another size": (
-        model([node("Mul", "x c")], [value("x", None, 1)], [Y], c=np.ones(4, np.float32)),
-        r"has a constant of shape \[4\] for data of \[-1, 1\]",
+        model([node("Mul", "x c")], [value("x", None, 3)], [Y], c=np.ones(4, np.float32)),
+        r"has constants of shape \[4\], \[\] for data of \[-1, 3\]",
     ),
     "constants that do not fit": (
         model([node("Add", "c d", "e"), node("Add", "x e")], [X], [Y], c=np.ones(3), d=np.ones(4)),
@@ -101,9 +103,9 @@ REFUSED: dict[str, tuple[Any, str]] = {
         model([node("Add", "c d", "e"), node("Add", "x e")], [X], [Y], c=np.ones((9000, 1)), d=np.ones(9000)),
         "makes a constant of 81000000 numbers, 16777216 are possible",
     ),
-    "scale of a large image": (
-        model([node("Mul", "x c")], [value("x", None, 3, 64, 64)], [value("y", None, 3, 64, 64)], c=[2]),
-        "scales 12288 numbers one by one, 4096 are possible",
+    "widened data": (
+        model([node("Mul", "x c")], [value("x", None, 1, 4)], [value("y", None, 1 << 23, 4)], c=np.ones((1 << 23, 1))),
+        r"widens data of \[-1, 1, 4\] to \[-1, 8388608, 4\], 16777216 numbers are possible",
     ),
     "division by zero": (model([node("Div", "x c")], [X], [Y], c=[1, 0, 1, 1]), "divides by zero"),
     "division by data": (model([node("Div", "c x")], [X], [Y], c=[1]), "has data for input 1"),
@@ -119,7 +121,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
         r"reshapes to \[4, -1\]; the batch has to stay first",
     ),
     "reshape by data": (model([node("Reshape", "x x")], [WHOLE], [Y]), "has data for input 1"),
-    "concat of the batch": (model([node("Concat", "x x", axis=0)], [X], [Y]), r"joins axis 0 of \[\[-1, 4\], "),
+    "concat of the batch": (model([node("Concat", "x x", axis=0)], [X], [Y]), r"works on axis 0 of \[-1, 4\]; the"),
     "training": (
         model([node("Dropout", "x r t")], [X], [Y], r=np.float32(0.5), t=np.array(True)),
         "is in training mode",
@@ -204,37 +206,6 @@ def test_sparse_weights() -> None:
     )
     made.graph.sparse_initializer.append(sparse)
     with pytest.raises(UnsupportedOperation, match="reads 'w', which is neither an input, a dense initializer nor"):
-        read_model(made)
-
-
-def test_weights_in_other_files(tmp_path: Any) -> None:
-    made = model([node("MatMul", "x w")], [X], [Y], w=W)
-    path = tmp_path / "m.onnx"
-    onnx.save(made, path, save_as_external_data=True, location="weights.bin", size_threshold=0)
-    (tmp_path / "weights.bin").unlink()
-    with pytest.raises(ModelUnreadable, match=r"has 1 weights in other files, the first is 'w'; save the model in one"):
-        read_model(path)
-
-
-def test_an_external_file_is_never_opened(tmp_path: Any) -> None:
-    made = model([node("MatMul", "x w")], [X], [Y], w=W)
-    tensor = made.graph.initializer[0]
-    tensor.ClearField("raw_data")
-    tensor.data_location = TensorProto.EXTERNAL
-    entry = tensor.external_data.add()
-    entry.key, entry.value = "location", "../../../../etc/hostname"
-    with pytest.raises(ModelUnreadable, match="weights in other files"):
-        read_model(made)
-
-
-def test_an_external_constant_is_refused() -> None:
-    tensor = numpy_helper.from_array(W, "w")
-    tensor.ClearField("raw_data")
-    tensor.data_location = TensorProto.EXTERNAL
-    entry = tensor.external_data.add()
-    entry.key, entry.value = "location", "w.bin"
-    made = model([helper.make_node("Constant", [], ["w"], value=tensor), node("MatMul", "x w")], [X], [Y])
-    with pytest.raises(ModelError):
         read_model(made)
 
 
