@@ -113,6 +113,23 @@ class Forest:
         self.value.append(np.asarray(tree.value[leaves], dtype=np.float64))
         self.missing.append(None if tree.missing is None else tree.missing[splits])
 
+    def merge(self, other: Forest, weight: float, features: Integers | None = None) -> None:
+        """Add ``weight`` times another's output; its feature ``i`` is ``features[i]`` here."""
+
+        def moved(names: Integers) -> Integers:
+            return np.where(names < 0, names - self.leaves, names + self.splits)
+
+        self.bias = np.asarray(self.bias, dtype=np.float64) + weight * np.asarray(other.bias, dtype=np.float64)
+        self.root += moved(np.array(other.root, dtype=np.int64)).tolist()
+        self.feature += [each if features is None else features[each] for each in other.feature]
+        self.threshold += other.threshold
+        self.left += [moved(each) for each in other.left]
+        self.right += [moved(each) for each in other.right]
+        self.value += [weight * each for each in other.value]
+        self.missing += other.missing
+        self.splits += other.splits
+        self.leaves += other.leaves
+
     def place(self, builder: GraphBuilder, name: str, x: Edge, places: Integers | None = None) -> Edge:
         """The node, at the end of the builder's graph; feature ``i`` is element ``places[i]`` of x. Only once."""
         if not self.root:

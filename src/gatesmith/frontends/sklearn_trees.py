@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gatesmith.errors import ModelUnreadable, UnsupportedOperation
-from gatesmith.frontends.ensembles import Forest, Tree
-from gatesmith.frontends.frontend import GraphBuilder
+from gatesmith.frontends.ensembles import Forest, Tree, column
+from gatesmith.frontends.sklearn_columns import Columns
 from gatesmith.model.nodes import Edge
 
 __all__ = ["TREES", "Scores", "tree_scores"]
@@ -35,7 +35,7 @@ class Scores:
     are_logits: bool = False
 
 
-def tree_scores(builder: GraphBuilder, x: Edge, estimator: Any) -> Scores:
+def tree_scores(columns: Columns, estimator: Any) -> Scores:
     """The node of an estimator of ``TREES``; one column for each class, or for each target.
 
     Raises
@@ -44,7 +44,8 @@ def tree_scores(builder: GraphBuilder, x: Edge, estimator: Any) -> Scores:
         When its prediction is no sum over trees that compare numbers.
     """
     forest, are_logits = TREES[type(estimator).__name__](estimator)
-    return Scores(edge=forest.place(builder, "trees", x), are_logits=are_logits)
+    x, places = columns.in_place()
+    return Scores(edge=forest.place(columns.builder, "trees", x, places), are_logits=are_logits)
 
 
 def _refuse(estimator: Any, reason: str) -> UnsupportedOperation:
@@ -52,7 +53,7 @@ def _refuse(estimator: Any, reason: str) -> UnsupportedOperation:
     return UnsupportedOperation(f"estimator {name} {reason}", node=name, operation=name)
 
 
-def _tree(estimator: Any, values: Real) -> Tree:
+def _tree(estimator: Any, values: Real, *, knows_missing: bool = True) -> Tree:
     tree = _whole(estimator)
     return Tree(
         feature=tree.feature,
@@ -60,6 +61,7 @@ def _tree(estimator: Any, values: Real) -> Tree:
         left=tree.children_left,
         right=tree.children_right,
         value=values,
+        missing=np.asarray(tree.missing_go_to_left) != 0 if knows_missing else None,
     )
 
 
@@ -97,13 +99,6 @@ def _mean(owner: Any, estimators: Any) -> tuple[Forest, bool]:
     return forest, False
 
 
-def _column(values: Real, column: int, columns: int) -> Real:
-    """Scores of one class beside zeros for the others."""
-    whole = np.zeros((len(values), columns))
-    whole[:, column] = values
-    return whole
-
-
 def _logits(estimator: Any, raw: Real, *, spread: float = 1.0) -> tuple[Forest, int, int, float]:
     """An empty ensemble with these raw scores at its start, its columns, the first that trees add to, and a factor."""
     start = np.ravel(np.asarray(raw, dtype=np.float64)) * spread
@@ -120,9 +115,9 @@ def _boosting(estimator: Any) -> tuple[Forest, bool]:
     spread = 2.0 if estimator.loss == "exponential" else 1.0
     forest, columns, first, spread = _logits(estimator, raw, spread=spread)
     for row in estimator.estimators_:
-        for column, tree in enumerate(row):
+        for place, tree in enumerate(row):
             values = spread * estimator.learning_rate * _whole(tree).value[:, 0, 0]
-            forest.add(_tree(tree, _column(values, first + column, columns)))
+            forest.add(_tree(tree, column(values, first + place, columns), knows_missing=False))
     return forest, True
 
 
@@ -133,7 +128,7 @@ def _histogram(estimator: Any) -> tuple[Forest, bool]:
         )
     forest, columns, first, _ = _logits(estimator, estimator._baseline_prediction)
     for row in estimator._predictors:
-        for column, predictor in enumerate(row):
+        for place, predictor in enumerate(row):
             nodes = predictor.nodes
             leaf = nodes["is_leaf"].astype(bool)
             if np.any(nodes["is_categorical"].astype(bool) & ~leaf):
@@ -144,7 +139,8 @@ def _histogram(estimator: Any) -> tuple[Forest, bool]:
                     threshold=nodes["num_threshold"],
                     left=np.where(leaf, -1, nodes["left"].astype(np.int64)),
                     right=np.where(leaf, -1, nodes["right"].astype(np.int64)),
-                    value=_column(nodes["value"], first + column, columns),
+                    value=column(nodes["value"], first + place, columns),
+                    missing=nodes["missing_go_to_left"].astype(bool),
                 )
             )
     return forest, True
@@ -166,8 +162,40 @@ def _votes(estimator: Any) -> tuple[Forest, bool]:
     return forest, True
 
 
+def _bag(estimator: Any) -> tuple[Forest, bool]:
+    """Trees or forests, each of which may see some of the features."""
+    members = estimator.estimators_
+    whole = Forest(0.0)
+    for member, features in zip(members, estimator.estimators_features_, strict=True):
+        if len(getattr(member, "classes_", ())) != len(getattr(estimator, "classes_", ())):
+            raise _refuse(estimator, "has trees that do not know all classes")
+        whole.merge(_member(estimator, member), 1.0 / len(members), np.asarray(features, dtype=np.int64))
+    return whole, False
+
+
+def _vote(estimator: Any) -> tuple[Forest, bool]:
+    if getattr(estimator, "voting", "soft") != "soft":
+        raise _refuse(estimator, "counts votes (voting='hard'); voting='soft' is possible")
+    members = estimator.estimators_
+    weights = np.asarray(estimator._weights_not_none or np.ones(len(members)), dtype=np.float64)
+    whole = Forest(0.0)
+    for member, weight in zip(members, weights / weights.sum(), strict=True):
+        whole.merge(_member(estimator, member), weight)
+    return whole, False
+
+
+def _member(owner: Any, member: Any) -> Forest:
+    name = type(member).__name__
+    forest, are_logits = TREES[name](member) if name in TREES else (None, False)
+    if forest is None or (are_logits and hasattr(member, "classes_")):
+        raise _refuse(owner, f"is made of {name}; trees and forests are possible, whose outputs add up")
+    return forest
+
+
 TREES: dict[str, Callable[[Any], tuple[Forest, bool]]] = {
     "AdaBoostClassifier": _votes,
+    "BaggingClassifier": _bag,
+    "BaggingRegressor": _bag,
     "DecisionTreeClassifier": _single,
     "DecisionTreeRegressor": _single,
     "ExtraTreeClassifier": _single,
@@ -180,5 +208,7 @@ TREES: dict[str, Callable[[Any], tuple[Forest, bool]]] = {
     "HistGradientBoostingRegressor": _histogram,
     "RandomForestClassifier": _forest,
     "RandomForestRegressor": _forest,
+    "VotingClassifier": _vote,
+    "VotingRegressor": _vote,
 }
 """Estimators whose prediction is a sum over trees."""

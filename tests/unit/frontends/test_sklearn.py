@@ -11,17 +11,32 @@ import pytest
 from numpy.typing import NDArray
 from scipy.special import softmax
 from sklearn import linear_model, svm
+from sklearn.compose import ColumnTransformer
 from sklearn.datasets import make_multilabel_classification
+from sklearn.decomposition import PCA, IncrementalPCA, TruncatedSVD
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.feature_selection import SelectFromModel, SelectKBest, VarianceThreshold
+from sklearn.naive_bayes import GaussianNB, MultinomialNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.neural_network import MLPClassifier, MLPRegressor
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import MinMaxScaler, PolynomialFeatures, StandardScaler
+from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    MaxAbsScaler,
+    MinMaxScaler,
+    Normalizer,
+    PolynomialFeatures,
+    RobustScaler,
+    StandardScaler,
+)
 from skops import io as skops_io
 
 from gatesmith.errors import ModelError, ModelUnreadable, UnsupportedOperation
 from gatesmith.frontends import read_model
-from gatesmith.frontends.sklearn import LINEAR
+from gatesmith.frontends.sklearn_columns import TRANSFORMERS
+from gatesmith.frontends.sklearn_linear import KERNELS, LINEAR
 from gatesmith.model import reference
 from gatesmith.model.graph import Graph
 
@@ -126,17 +141,40 @@ LINEAR_MODELS: list[tuple[Any, Any]] = [
     (svm.LinearSVC(), TWO),
     (svm.LinearSVC(), NAMES),
     (svm.LinearSVR(), NUMBER),
+    (linear_model.ARDRegression(), NUMBER),
+    (linear_model.BayesianRidge(), NUMBER),
+    (linear_model.Lars(), NUMBER),
+    (linear_model.LassoLars(), NUMBER),
+    (linear_model.OrthogonalMatchingPursuit(), NUMBER),
+    (LinearDiscriminantAnalysis(), TWO),
+    (LinearDiscriminantAnalysis(), NAMES),
+    (MultinomialNB(), TWO),
+    (MultinomialNB(), NAMES),
+    (svm.SVC(kernel="linear"), TWO),
+    (svm.NuSVC(kernel="linear", nu=0.2), TWO),
+    (svm.SVR(kernel="linear"), NUMBER),
+    (svm.NuSVR(kernel="linear"), NUMBER),
 ]
 
 
 @pytest.mark.parametrize(("estimator", "y"), LINEAR_MODELS, ids=lambda v: type(v).__name__)
 def test_linear_models(estimator: Any, y: NDArray[Any]) -> None:
     scaled = (X - X.mean(axis=0)) / X.std(axis=0)
+    scaled = scaled - scaled.min() if isinstance(estimator, MultinomialNB) else scaled
     check(fitted(estimator, y, scaled), scaled)
 
 
+def test_pairs_of_classes() -> None:
+    model = fitted(svm.SVC(kernel="linear", decision_function_shape="ovo"), NAMES)
+    name, values, graph = infer(model)
+    assert (name, graph.outputs[0].labels) == ("scores", ())  # a column is no class
+    np.testing.assert_allclose(values, model.decision_function(X), atol=1e-9)
+    with pytest.raises(UnsupportedOperation, match=r"of 3 classes counts votes of pairs.*set its decision_function_sh"):
+        read_model(model.set_params(decision_function_shape="ovr"))
+
+
 def test_every_linear_model_is_tested() -> None:
-    assert {type(estimator).__name__ for estimator, _ in LINEAR_MODELS} == LINEAR
+    assert {type(estimator).__name__ for estimator, _ in LINEAR_MODELS} == LINEAR | KERNELS
 
 
 def test_probabilities_only_where_softmax_gives_them() -> None:
@@ -187,6 +225,41 @@ PIPELINES: dict[str, Any] = {
     "none": Pipeline([("a", None), ("b", StandardScaler()), ("d", NETWORK)]),
     "alone": make_pipeline(NETWORK),
     "linear": make_pipeline(StandardScaler(), linear_model.LogisticRegression()),
+    "maxabs": make_pipeline(MaxAbsScaler(), NETWORK),
+    "robust": make_pipeline(RobustScaler(unit_variance=True), NETWORK),
+    "robust, no center": make_pipeline(RobustScaler(with_centering=False), NETWORK),
+    "robust, no scale": make_pipeline(RobustScaler(with_scaling=False), NETWORK),
+    "components": make_pipeline(StandardScaler(), PCA(3), NETWORK),
+    "white components": make_pipeline(PCA(3, whiten=True), StandardScaler(), NETWORK),
+    "incremental": make_pipeline(IncrementalPCA(2, batch_size=20), NETWORK),
+    "truncated": make_pipeline(TruncatedSVD(2, random_state=0), linear_model.LogisticRegression()),
+    "best": make_pipeline(SelectKBest(k=2), StandardScaler(), NETWORK),
+    "variance": make_pipeline(StandardScaler(), VarianceThreshold(), NETWORK),
+    "chosen": make_pipeline(SelectFromModel(linear_model.LogisticRegression()), NETWORK),
+    "function": make_pipeline(FunctionTransformer(), NETWORK),
+    "columns": make_pipeline(
+        ColumnTransformer(
+            [("a", StandardScaler(), [3, 0]), ("b", make_pipeline(MaxAbsScaler(), RobustScaler()), [1])],
+            remainder="passthrough",
+        ),
+        NETWORK,
+    ),
+    "columns that overlap": make_pipeline(
+        ColumnTransformer([("a", StandardScaler(), [0, 1]), ("b", MinMaxScaler(clip=True), [1, 2])]), NETWORK
+    ),
+    "columns, mixed": make_pipeline(
+        ColumnTransformer([("a", PCA(2), [0, 1, 2]), ("b", "passthrough", slice(3, 4)), ("c", "drop", [4])]),
+        StandardScaler(),
+        NETWORK,
+    ),
+    "union": make_pipeline(
+        FeatureUnion([("a", StandardScaler()), ("b", PCA(2))], transformer_weights={"b": 0.5}), NETWORK
+    ),
+    "trees": make_pipeline(
+        ColumnTransformer([("a", StandardScaler(), [3, 0]), ("b", "passthrough", [1])]),
+        SelectKBest(k=2),
+        RandomForestClassifier(5, max_depth=3, random_state=0),
+    ),
 }
 
 
@@ -195,6 +268,17 @@ def test_pipelines(name: str) -> None:
     model = fitted(PIPELINES[name], TWO)
     check(model)
     check(model, X * 3 + 1)  # beyond what the scalers have seen
+
+
+def test_every_transformer_is_tested() -> None:
+    used = {type(step).__name__ for pipeline in PIPELINES.values() for _, step in pipeline.steps}
+    assert used >= set(TRANSFORMERS)
+
+
+def test_selected_columns_leave_trees_at_the_input() -> None:
+    graph = read_model(fitted(PIPELINES["trees"], TWO))
+    assert [node.kind for node in graph.nodes][-1] == "TreeEnsemble"
+    assert len(graph.nodes) == 2
 
 
 def test_constant_features() -> None:
@@ -210,7 +294,7 @@ def test_float32_weights() -> None:
     assert np.abs(values - model.predict_proba(X.astype(np.float32))).max() < 1e-5
 
 
-@pytest.mark.parametrize("name", ["standard", "clip", "linear", "nested"])
+@pytest.mark.parametrize("name", ["standard", "clip", "linear", "nested", "robust", "components", "best", "columns"])
 def test_skops_files_give_the_same_graph(name: str, tmp_path: Path) -> None:
     model = fitted(PIPELINES[name], TWO)
     path = tmp_path / "m.skops"
@@ -245,9 +329,17 @@ REFUSED: dict[str, tuple[Any, str]] = {
         KNeighborsClassifier().fit(X, TWO),
         "estimator KNeighborsClassifier has no translation",
     ),
+    "kernel": (svm.SVC().fit(X, TWO), "estimator SVC has the kernel 'rbf', linear is possible"),
+    "squares": (GaussianNB().fit(X, TWO), "GaussianNB has no translation, because it multiplies the features by them"),
+    "lengths": (
+        make_pipeline(Normalizer(), NETWORK),
+        r"\(Normalizer\) has no translation, because it divides a sample by a length of its own; supported are",
+    ),
+    "runs code": (make_pipeline(FunctionTransformer(np.abs), NETWORK), "runs a function"),
+    "nothing left": (make_pipeline(ColumnTransformer([("a", "drop", [0])]), NETWORK), "drops every column|is not"),
     "unknown step": (
         make_pipeline(StandardScaler(), PolynomialFeatures(), linear_model.LogisticRegression(max_iter=9999)),
-        r"pipeline step 'scaler1' \(PolynomialFeatures\) has no translation; supported are StandardScaler and",
+        r"pipeline step 'scaler1' \(PolynomialFeatures\) has no translation; supported are ColumnTransformer",
     ),
     "no model": (make_pipeline(StandardScaler(), MinMaxScaler()), "estimator MinMaxScaler has no translation"),
     "nothing": (Pipeline([("a", "passthrough")]), "Pipeline has only passthrough steps, a model is needed"),
@@ -257,7 +349,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_refused(name: str) -> None:
     estimator, words = REFUSED[name]
-    if name in {"unknown step", "no model"}:
+    if name in {"unknown step", "no model", "lengths", "runs code"}:
         estimator = fitted(estimator, TWO)
     with pytest.raises(ModelError, match=words):
         read_model(estimator)

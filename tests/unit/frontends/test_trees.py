@@ -37,9 +37,14 @@ def infer(model: object, x: NDArray[Any] = X) -> tuple[str, NDArray[np.float64]]
 
 
 def sklearn_estimator(name: str) -> Any:
-    module = tree if hasattr(tree, name) else ensemble
-    estimator = getattr(module, name)(random_state=0)
-    few = {"n_estimators": 7, "max_iter": 7}
+    kind = getattr(tree if hasattr(tree, name) else ensemble, name)
+    if name.startswith("Voting"):
+        suffix = name.removeprefix("Voting")
+        forests = [getattr(ensemble, each + suffix)(3, random_state=0) for each in ("RandomForest", "ExtraTrees")]
+        soft = {"voting": "soft"} if suffix == "Classifier" else {}
+        return kind(list(zip("ab", forests, strict=True)), weights=[1, 2], **soft)
+    few = {"random_state": 0, "n_estimators": 7, "max_iter": 7, "max_features": 0.6}
+    estimator = kind()
     return estimator.set_params(**{k: v for k, v in few.items() if k in estimator.get_params()})
 
 
@@ -74,6 +79,15 @@ def test_a_tree_that_claims_more_nodes_than_it_has_is_refused() -> None:
         read_model(estimator)
 
 
+@pytest.mark.parametrize("name", ["RandomForestRegressor", "ExtraTreeRegressor", "HistGradientBoostingRegressor"])
+def test_missing_values(name: str) -> None:
+    holes = np.where(GENERATOR.random(X.shape) < 0.2, np.nan, X).astype(np.float32)
+    estimator = sklearn_estimator(name).fit(holes, NUMBER)
+    (node,) = read_model(estimator).nodes
+    given = node.evaluate([holes.astype(np.float64)], [None])
+    np.testing.assert_allclose(given.ravel(), estimator.predict(holes), atol=1e-9)
+
+
 def test_labels_scalers_and_losses() -> None:
     estimator = make_pipeline(
         MinMaxScaler(clip=True), ensemble.GradientBoostingClassifier(loss="exponential", n_estimators=5)
@@ -93,7 +107,22 @@ def test_labels_scalers_and_losses() -> None:
             ensemble.AdaBoostClassifier(LogisticRegression(), n_estimators=2).fit(X, TWO),
             "is made of LogisticRegression",
         ),
-        (ensemble.AdaBoostRegressor(n_estimators=2).fit(X, NUMBER), "AdaBoostRegressor has no translation"),
+        (
+            ensemble.AdaBoostRegressor(n_estimators=2).fit(X, NUMBER),
+            "AdaBoostRegressor has no translation, because it takes a weighted median of its trees, which is no sum",
+        ),
+        (
+            ensemble.VotingClassifier([("a", tree.DecisionTreeClassifier())]).fit(X, TWO),
+            r"VotingClassifier counts votes \(voting='hard'\); voting='soft' is possible",
+        ),
+        (
+            ensemble.VotingClassifier([("a", LogisticRegression())], voting="soft").fit(X, TWO),
+            "VotingClassifier is made of LogisticRegression; trees and forests are possible",
+        ),
+        (
+            ensemble.BaggingClassifier(ensemble.GradientBoostingClassifier(n_estimators=2), 2).fit(X, TWO),
+            "BaggingClassifier is made of GradientBoostingClassifier; trees and forests",
+        ),
         (
             ensemble.GradientBoostingClassifier(init=LogisticRegression(), n_estimators=2).fit(X, TWO),
             "starts from LogisticRegression",
