@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gatesmith.contract import HostOperation, HostOperationKind
+from gatesmith.fixed import FixedPoint
 from gatesmith.frontends.frontend import GraphBuilder
+from gatesmith.frontends.windows import Windows, average_pool, convolve, max_pool
 from gatesmith.model.graph import Graph
+from gatesmith.model.nodes import Edge
 
-__all__ = ["NETWORKS", "Samples", "mlp", "network", "random_network"]
+__all__ = ["NETWORKS", "Samples", "mlp", "network", "random_network", "rounded"]
 
 Samples = dict[str, NDArray[np.float64]]
 Made = tuple[Graph, Samples]
@@ -112,6 +116,48 @@ def _wide(generator: np.random.Generator) -> Made:
     return mlp(64, 8, 3, seed=5), _normal(generator, x=64)
 
 
+def _convolution(generator: np.random.Generator) -> Made:
+    builder = GraphBuilder("convolution")
+    x = builder.input("x", (1, 5, 5))
+    three = Windows(kernel=(3, 3), strides=(1, 1), dilations=(1, 1), before=(1, 1), behind=(1, 1))
+    two = Windows(kernel=(2, 2), strides=(2, 2), dilations=(1, 1), before=(0, 0), behind=(0, 0))
+    scaled = builder.scale("shift", x, np.array(1.0), np.array(-0.25))  # no padding is zero behind it
+    h = convolve(builder, "first", scaled, generator.normal(size=(2, 1, 3, 3)), generator.normal(size=2), three)
+    factor = generator.uniform(0.5, 2.0, size=(2, 1, 1))
+    h = builder.relu("relu", builder.scale("normal", h, factor, generator.normal(size=(2, 1, 1))))
+    h = max_pool(builder, "largest", h, two)
+    h = convolve(
+        builder, "depthwise", h, generator.normal(size=(4, 1, 1, 2)), None, replace(two, kernel=(1, 2)), groups=2
+    )
+    h = average_pool(builder, "mean", h, replace(two, kernel=(1, 1)))
+    builder.output(builder.dense("last", h, generator.normal(size=(h.elements, 3))), "y")
+    return builder.graph(), {"x": generator.normal(size=(SAMPLES, 1, 5, 5))}
+
+
+def rounded(builder: GraphBuilder, name: str, x: Edge, scale: float, zero: float = 0.0, *, bits: int = 4) -> Edge:
+    """To a number of levels of any distance and back, as a model is trained with it."""
+    units = builder.scale(f"{name}/units", x, np.array(1 / scale), np.array(zero))
+    whole = builder.quantize(name, units, FixedPoint(zero == 0, bits - int(zero == 0), 0))
+    return builder.scale(f"{name}/scale", whole, np.array(scale), np.array(-zero * scale))
+
+
+def _trained(generator: np.random.Generator) -> Made:
+    """Whole weights, sums that are scaled to whole numbers again, and a table between rounded numbers."""
+    builder = GraphBuilder("trained")
+    first, second, last = (
+        generator.integers(-7, 8, size=shape).astype(np.float64) for shape in ((6, 5), (5, 4), (4, 3))
+    )
+    x = rounded(builder, "in", builder.input("x", (6,)), 0.31, bits=5)
+    factors = generator.uniform(0.01, 0.2, 5), generator.normal(size=5)
+    h = builder.relu("relu", builder.scale("first/scale", builder.dense("first", x, first), *factors))
+    h = rounded(builder, "hidden", h, 0.17, 3.0, bits=6)
+    h = builder.scale("second/scale", builder.dense("second", h, second), np.array(0.3), generator.normal(size=4))
+    h = builder.table("tanh", rounded(builder, "before", h, 0.21), "tanh")
+    h = builder.dense("last", rounded(builder, "behind", h, 0.14), last)
+    builder.output(builder.scale("last/scale", h, np.array(0.03), np.array([0.7, 0.1, 0.2])), "y")
+    return builder.graph(), _normal(generator, x=6)
+
+
 NETWORKS: dict[str, Callable[[np.random.Generator], Made]] = {
     "two inputs": _two_inputs,
     "residual": _residual,
@@ -121,6 +167,8 @@ NETWORKS: dict[str, Callable[[np.random.Generator], Made]] = {
     "images": _images,
     "bare": _bare,
     "wide": _wide,
+    "convolution": _convolution,
+    "trained": _trained,
 }
 
 

@@ -122,7 +122,7 @@ class GraphBuilder:
 
         x is flattened when its last axis does not fit and all its elements do.
         """
-        weight = np.asarray(weight, dtype=np.float64)
+        weight = np.ascontiguousarray(weight, dtype=np.float64)
         shape = (*weight.shape[:-2], weight.shape[-1])
         bias = np.zeros(shape) if bias is None else np.asarray(bias, dtype=np.float64)
         if x.shape[-1:] != weight.shape[-2:-1] and x.elements == weight.shape[-2]:

@@ -309,7 +309,7 @@ def _terminal_from_json(data: dict[str, Any]) -> Terminal:
 
 
 def _node_to_json(node: Node) -> dict[str, Any]:
-    given = {key: value for key, value in parameters(node).items() if (key, value is None) != ("missing", True)}
+    given = {key: value for key, value in parameters(node).items() if not _is_unsaid(key, value)}
     values = {key: _WRITERS.get(key, lambda v: v)(value) for key, value in given.items()}
     return {
         "kind": node.kind,
@@ -320,6 +320,10 @@ def _node_to_json(node: Node) -> dict[str, Any]:
     }
 
 
+def _is_unsaid(key: str, value: Any) -> bool:
+    return key in _UNSAID and (value is None if _UNSAID[key] is None else value == _UNSAID[key])
+
+
 _WRITERS: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("weight", "bias", "threshold", "value"), lambda v: v.tolist()),
     **dict.fromkeys(("root", "feature", "left", "right", "missing", "index"), lambda v: v.tolist()),
@@ -327,6 +331,9 @@ _WRITERS: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("low", "high", "fill"), float),  # 0 and 0.0 are the same
     "format": FixedPoint.to_json,
 }
+
+_UNSAID: dict[str, Any] = {"missing": None, "inner": (1.0, 0.0), "outer": (1.0, 0.0)}
+"""Parameters that are left out when they are this."""
 
 _READERS: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("weight", "bias", "threshold"), lambda v: np.array(v, dtype=np.float64)),
@@ -337,6 +344,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "rounding": Rounding,
     "overflow": Overflow,
     "format": FixedPoint.from_json,
+    **dict.fromkeys(("inner", "outer"), lambda v: (float(v[0]), float(v[1]))),
 }
 
 

@@ -161,14 +161,16 @@ class Clip(Node):
 class LookupTable(Node):
     """Any unary function, element by element.
 
-    In a float graph ``function`` is a name in ``FUNCTIONS`` and ``table`` is None. In an integer graph ``table`` holds
-    float64 values on the output's grid, one for each integer of the input's format: entry ``i`` is the value for the
-    input integer ``min_integer + i``.
+    In a float graph ``function`` is a name in ``FUNCTIONS`` and ``table`` is None; ``inner`` and ``outer`` are a factor
+    and an offset before and behind the function. In an integer graph ``table`` holds float64 values on the output's
+    grid, one for each integer of the input's format: entry ``i`` is that for the input integer ``min_integer + i``.
     """
 
     kind: ClassVar[str] = "LookupTable"
     function: str
     table: Real | None = None
+    inner: tuple[float, float] = (1.0, 0.0)
+    outer: tuple[float, float] = (1.0, 0.0)
 
     def __post_init__(self) -> None:
         if self.table is None and self.function not in FUNCTIONS:
@@ -181,12 +183,17 @@ class LookupTable(Node):
 
     def evaluate(self, inputs: Sequence[Real], formats: Sequence[FixedPoint | None]) -> Real:
         if self.table is None:
-            return FUNCTIONS[self.function](inputs[0])
+            return self.apply(inputs[0])
         format = formats[0]
         if format is None:
             raise self.refuse("has a table and its input has no format")
         index = np.ldexp(inputs[0], format.fraction_bits).astype(np.int64) - format.min_integer
         return np.asarray(self.table[index])
+
+    def apply(self, values: Real) -> Real:
+        """The function of a float graph, with what is before and behind it."""
+        result = FUNCTIONS[self.function](values * self.inner[0] + self.inner[1])
+        return np.asarray(result * self.outer[0] + self.outer[1])
 
     def bounds(self, inputs: Sequence[Bounds]) -> Bounds:
         low, high = inputs[0]

@@ -23,7 +23,6 @@ from gatesmith.fixed import FixedPoint, Rounding
 from gatesmith.model import reference
 from gatesmith.model.graph import Graph, Terminal
 from gatesmith.model.nodes import (
-    FUNCTIONS,
     MAX_TABLE_BITS,
     Add,
     ArgMax,
@@ -276,7 +275,7 @@ class _Allocation:
         return output
 
     def _table(self, node: LookupTable) -> Edge:
-        values, function = self.values[node.inputs[0]], FUNCTIONS[node.function]
+        values, function = self.values[node.inputs[0]], node.apply
         edge = self.edges[node.inputs[0]]
         before = self.exponents[edge.name]
         width = min(self.precision.activation(node.inputs[0]), MAX_TABLE_BITS)
@@ -291,11 +290,11 @@ class _Allocation:
         rounded = next_rounding(self.rewriter, name) if exact else None
         if rounded is not None:
             entries = rounded(exact_entries)
-            return self._exact(replace(node, inputs=(source.name,), table=entries), 0, is_exact=True)
+            return self._exact(_tabled(node, source, entries), 0, is_exact=True)
         out = best_format(self.values[name], self.precision.activation(name), signed=bool(exact_entries.min() < 0))
         after = exponent_into(FRACTION_BITS, out.fraction_bits)
         table = np.ldexp(out.dequantize(out.quantize(exact_entries)), after)
-        return self._exact(replace(node, inputs=(source.name,), table=table), after)
+        return self._exact(_tabled(node, source, table), after)
 
     def _clip(self, node: Clip, source: Edge) -> Edge:
         exponent, fraction = self.exponents[source.name], source.fixed.fraction_bits
@@ -386,6 +385,11 @@ class _Allocation:
         return (
             name if name not in taken else next(n for i in range(len(taken) + 1) if (n := f"{name}/{i}") not in taken)
         )
+
+
+def _tabled(node: LookupTable, source: Edge, table: Real) -> LookupTable:
+    plain = (1.0, 0.0)
+    return replace(node, inputs=(source.name,), table=table, inner=plain, outer=plain)
 
 
 def _scale(edge: Edge, exponent: int) -> tuple[HostOperation, ...]:

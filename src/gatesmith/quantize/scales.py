@@ -14,10 +14,12 @@ import numpy as np
 
 from gatesmith.model.graph import Graph
 from gatesmith.model.node import Node, Real
-from gatesmith.model.nodes import Dense, Gather, Max, ReLU, Reshape, Scale
+from gatesmith.model.nodes import Clip, Dense, Gather, LookupTable, Max, ReLU, Reshape, Scale
 from gatesmith.quantize.rewrite import Rewriter, holds_grid, host_scale
 
 __all__ = ["moved_scale"]
+
+FLOAT_MAX = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,12 @@ class _Factor:
 
     weight: Real
     bias: Real
+
+    @property
+    def uniform(self) -> tuple[float, float] | None:
+        """The one weight and bias of all elements."""
+        weight, bias = float(self.weight.flat[0]), float(self.bias.flat[0])
+        return (weight, bias) if (self.weight == weight).all() and (self.bias == bias).all() else None
 
     @property
     def is_positive(self) -> bool:
@@ -38,7 +46,7 @@ def moved_scale(graph: Graph) -> Graph | None:
     rewriter = Rewriter(graph)
     for node in graph.nodes:
         if isinstance(node, Scale):
-            for rule in (_is_nothing, _up, _down, _to_host):
+            for rule in (_is_nothing, _up, _down, _up_bending, _to_host):
                 if (changed := rule(rewriter, node)) is not None:
                     return changed
     return None
@@ -60,7 +68,12 @@ def _is_nothing(rewriter: Rewriter, node: Scale) -> Graph | None:
     return None
 
 
-def _up(rewriter: Rewriter, node: Scale) -> Graph | None:
+def _up_bending(rewriter: Rewriter, node: Scale) -> Graph | None:
+    """The same past activations that then clip elsewhere, which costs more than the ones before."""
+    return _up(rewriter, node, bends=True)
+
+
+def _up(rewriter: Rewriter, node: Scale, *, bends: bool = False) -> Graph | None:
     """Towards the input or the product that the numbers come from."""
     factor, edge = _factor(node), node.inputs[0]
     changes: dict[str, list[Node]] = {node.name: [_vanished(node)]}
@@ -72,10 +85,13 @@ def _up(rewriter: Rewriter, node: Scale) -> Graph | None:
             first = _factor(writer)
             merged = _Factor(first.weight * factor.weight, first.bias * factor.weight + factor.bias)
             return rewriter.rebuilt(changes | {writer.name: [_scale(writer, merged)]})
+        if isinstance(writer, LookupTable) and (same := factor.uniform) is not None:
+            outer = (writer.outer[0] * same[0], writer.outer[1] * same[0] + same[1])
+            return rewriter.rebuilt(changes | {writer.name: [replace(writer, outer=outer)]})
         if isinstance(writer, Dense):
             into = _into_columns(rewriter, writer, factor)
             return None if into is None else rewriter.rebuilt(changes | {writer.name: [into]})
-        before = _before(rewriter, writer, factor)
+        before = _before(rewriter, writer, factor, bends=bends)
         if before is None:
             return None
         factor, changed = before
@@ -114,13 +130,15 @@ def _into_columns(rewriter: Rewriter, dense: Dense, factor: _Factor) -> Dense | 
     return replace(dense, weight=scaled, bias=dense.bias * weight[0] + bias[0])
 
 
-def _before(rewriter: Rewriter, node: Node, factor: _Factor) -> tuple[_Factor, Node] | None:
+def _before(rewriter: Rewriter, node: Node, factor: _Factor, *, bends: bool) -> tuple[_Factor, Node] | None:
     """What the factor is before this node, and the node then; None when it cannot pass."""
     shape = rewriter.graph.edges[node.inputs[0]].shape
     if isinstance(node, Reshape):
         return _Factor(factor.weight.reshape(shape), factor.bias.reshape(shape)), node
-    if isinstance(node, ReLU):
-        return (factor, node) if factor.is_positive else None
+    if isinstance(node, ReLU) and factor.is_positive:
+        return factor, node
+    if isinstance(node, ReLU | Clip):
+        return _before_clip(node, factor) if bends else None
     if not isinstance(node, Gather):
         return None
     inside = node.index >= 0
@@ -135,6 +153,15 @@ def _before(rewriter: Rewriter, node: Node, factor: _Factor) -> tuple[_Factor, N
     return _Factor(weight.reshape(shape), bias.reshape(shape)), replace(node, fill=fills.pop() if fills else 0.0)
 
 
+def _before_clip(node: ReLU | Clip, factor: _Factor) -> tuple[_Factor, Node] | None:
+    same = factor.uniform
+    if same is None or same[0] <= 0:
+        return None
+    ends = np.array([0.0, FLOAT_MAX] if isinstance(node, ReLU) else [node.low, node.high])
+    low, high = np.clip(ends * same[0] + same[1], -FLOAT_MAX, FLOAT_MAX)
+    return factor, Clip(name=node.name, inputs=node.inputs, output=node.output, low=float(low), high=float(high))
+
+
 def _down(rewriter: Rewriter, node: Scale) -> Graph | None:
     """Towards the product that reads the numbers."""
     factor, edge = _factor(node), node.output.name
@@ -145,6 +172,9 @@ def _down(rewriter: Rewriter, node: Scale) -> Graph | None:
             last = _factor(reader)
             merged = _Factor(factor.weight * last.weight, factor.bias * last.weight + last.bias)
             return rewriter.rebuilt(changes | {reader.name: [_scale(reader, merged)]})
+        if isinstance(reader, LookupTable) and (same := factor.uniform) is not None:
+            inner = (same[0] * reader.inner[0], same[1] * reader.inner[0] + reader.inner[1])
+            return rewriter.rebuilt(changes | {reader.name: [replace(reader, inner=inner)]})
         if isinstance(reader, Dense):
             into = _into_rows(rewriter, reader, factor)
             return None if into is None else rewriter.rebuilt(changes | {reader.name: into})
