@@ -15,6 +15,7 @@ from gatesmith.errors import ModelUnreadable, UnsupportedOperation
 from gatesmith.frontends import read_model
 from gatesmith.model import reference
 from gatesmith.model.ensemble import TreeEnsemble
+from gatesmith.quantize import quantize
 
 catboost = pytest.importorskip("catboost")
 
@@ -162,3 +163,15 @@ def test_damaged_files(policy: str, tmp_path: Path) -> None:
     whole = json.dumps({"features_info": model["features_info"]} | model).encode()
     for data in damaged(whole, 250):
         whole_or_refused(data, tmp_path / "model")
+
+
+def test_the_integer_graph_decides_as_catboost_does() -> None:
+    x = (GENERATOR.normal(size=(6000, 4)) * [1, 10, 0.1, 3]).astype(np.float32)
+    y = (x[:, 0] + x[:, 3] / 3 + x[:, 1] / 20 > 0).astype(int)
+    model = catboost.CatBoostClassifier(iterations=30, depth=4, verbose=0, allow_writing_files=False, thread_count=1)
+    model.fit(x[:3000], y[:3000])
+    graph, report = quantize(read_model(model), x[:3000])
+    assert report.agreement is not None
+    assert report.agreement >= 0.999
+    given = reference.infer_real(graph, {"input": x[3000:]})["probabilities"].argmax(axis=1)
+    assert np.mean(given == model.predict(x[3000:])) >= 0.999

@@ -15,6 +15,7 @@ from gatesmith.errors import ModelUnreadable, UnsupportedOperation
 from gatesmith.frontends import read_model
 from gatesmith.model import reference
 from gatesmith.model.ensemble import TreeEnsemble
+from gatesmith.quantize import quantize
 
 lightgbm = pytest.importorskip("lightgbm")
 
@@ -82,7 +83,7 @@ def test_objectives(name: str, tmp_path: Path) -> None:
 
 def test_estimators_name_their_classes() -> None:
     names = np.array(["setosa", "versicolor", "virginica"])[THREE]
-    estimator = lightgbm.LGBMClassifier(n_estimators=4, verbose=-1).fit(X, names)
+    estimator = lightgbm.LGBMClassifier(n_estimators=4, n_jobs=1, verbose=-1).fit(X, names)
     graph = read_model(estimator)
     assert graph.outputs[0].labels == ("setosa", "versicolor", "virginica")
     np.testing.assert_allclose(infer(estimator)[1], estimator.booster_.predict(X), rtol=1e-9)
@@ -219,3 +220,16 @@ def test_damaged_files(tmp_path: Path) -> None:
     whole = trained("multiclass", HOLES, rounds=2).model_to_string().split("parameters:")[0].encode()
     for data in damaged(whole, 500):
         whole_or_refused(data, tmp_path / "model")
+
+
+def test_the_integer_graph_decides_as_lightgbm_does() -> None:
+    x = (GENERATOR.normal(size=(6000, 4)) * [1, 10, 0.1, 3]).astype(np.float32)
+    y = (x[:, 0] + x[:, 3] / 3 + x[:, 1] / 20 > 0).astype(int)
+    booster = lightgbm.train(
+        {**PLAIN, "objective": "binary", "num_leaves": 15}, lightgbm.Dataset(x[:3000], y[:3000]), 20
+    )
+    graph, report = quantize(read_model(booster), x[:3000])
+    assert report.agreement is not None
+    assert report.agreement >= 0.999
+    given = reference.infer_real(graph, {"input": x[3000:]})["probabilities"].argmax(axis=1)
+    assert np.mean(given == (booster.predict(x[3000:]) > 0.5)) >= 0.999

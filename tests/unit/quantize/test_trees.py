@@ -79,10 +79,11 @@ def test_what_computes_before_trees_is_refused() -> None:
         quantize(builder.graph(), data)
 
 
-def test_a_reduction_before_trees_is_refused_by_the_frontend() -> None:
+def test_a_projection_before_trees_is_refused() -> None:
     x, y = load_iris(return_X_y=True)
-    with pytest.raises(UnsupportedOperation, match="PCA"):
-        read_model(make_pipeline(PCA(2), DecisionTreeClassifier()).fit(x, y))
+    graph = read_model(make_pipeline(PCA(2), DecisionTreeClassifier()).fit(x, y))
+    with pytest.raises(UnsupportedOperation, match=r"\(Dense\); trees are possible at the input alone"):
+        quantize(graph, x)
 
 
 def _reading(node: Any, edge: str) -> Any:
