@@ -21,8 +21,12 @@ def ensemble(
     outputs: int,
     input: FixedPoint,
     missing: bool = False,
+    votes: bool = False,
 ) -> TreeEnsemble:
-    """Trees that end early now and then; leaves are quarters, thresholds lie on and off the input's grid."""
+    """Trees that end early now and then; leaves are quarters, thresholds lie on and off the input's grid.
+
+    With votes a leaf is one for a single output.
+    """
     feature: list[int] = []
     threshold: list[float] = []
     sides: tuple[list[int], list[int]] = ([], [])
@@ -30,7 +34,8 @@ def ensemble(
 
     def grown(left: int) -> int:
         if left == 0 or generator.random() < 0.1:
-            value.append(generator.integers(-9, 10, size=outputs) / 4)
+            vote = np.eye(outputs)[generator.integers(outputs)]
+            value.append(vote if votes else generator.integers(-9, 10, size=outputs) / 4)
             return ~(len(value) - 1)
         here = len(feature)
         feature.append(int(generator.integers(features)))
@@ -68,12 +73,20 @@ def forest_graph(
     input: FixedPoint | None = None,
     arg_max: bool = True,
     missing: bool = False,
+    votes: bool = False,
 ) -> Graph:
     """An integer graph of one random ensemble, its scores and the index of the largest."""
     format = input or FixedPoint(True, 2, 3)
     generator = np.random.default_rng(seed)
     node = ensemble(
-        generator, trees=trees, depth=depth, features=features, outputs=outputs, input=format, missing=missing
+        generator,
+        trees=trees,
+        depth=depth,
+        features=features,
+        outputs=outputs,
+        input=format,
+        missing=missing,
+        votes=votes,
     )
     nodes: list[Node] = [node]
     edges = [node.output]

@@ -31,6 +31,8 @@ SHAPES: dict[str, dict[str, Any]] = {
     "one-output": {"outputs": 1, "trees": 7, "depth": 5},
     "scores-alone": {"arg_max": False, "trees": 8},
     "missing": {"missing": True, "trees": 8},
+    "votes": {"votes": True, "trees": 40, "depth": 2},
+    "many-bits": {"outputs": 9, "trees": 4},
 }
 
 
@@ -92,7 +94,7 @@ def test_the_top_is_exact_over_the_wire_and_a_planted_fault_is_caught() -> None:
     graph = forest_graph(7, trees=9, depth=4)
     x = vectors(graph, 2000)
     wanted = reference.infer(graph, x)
-    firmware = rtl_firmware(graph, "icebreaker", cutoff=2)
+    firmware = rtl_firmware(graph, "icebreaker", cutoff=1)
     assert firmware.engine == "trees"
     assert (from_the_wire(firmware, x) == wanted).all()
     verilog = firmware.hdl["top.v"].decode()

@@ -2,7 +2,7 @@
 
 Levels in a row: comparisons, trees with their tables, adders two by two, and for an argmax a tournament. Registers
 come after ``cutoff`` of them; all move together. A comparison with a constant is a chain of AND and OR over the bits
-that matter, because synthesis would spend a carry chain on ``<=``.
+that matter, because synthesis would spend a carry chain on ``<=``. Votes, words of one bit, are counted by six first.
 
 What leaves the last stage while the output waits is kept beside it. All stages stop in the cycle after, so what enables
 them is a register and no path leads from the output's ``ready`` through the whole core.
@@ -28,6 +28,9 @@ SHARED_BITS = 5
 COMPARE, SELECT = 1, 2
 """Levels before the first adder."""
 
+VOTES = 6
+"""Single bits that are counted at once: two of them would spend a whole adder."""
+
 
 def grow(forest: Forest, *, cutoff: int) -> "TreesCore":
     """A pipelined core of a plan.
@@ -45,7 +48,7 @@ class TreesCore(Core):
 
     def __init__(self, forest: Forest, cutoff: int) -> None:
         self.forest, self.cutoff = forest, cutoff
-        levels = SELECT + max(_depth(_operands(column)) for column in forest.columns)
+        levels = SELECT + max(map(_adding_levels, forest.columns))
         if any(isinstance(node, ArgMax) for node in forest.graph.nodes):
             levels += _depth(len(forest.columns))
         super().__init__(
@@ -94,8 +97,10 @@ class TreesCore(Core):
             if self.forest.input.signed:
                 bits[-1] = ~bits[-1]
             passes = _at_most(bits, test.bound)
-            answer = pipeline.named(passes | Cat(bits).all() if test.missing else passes, f"test{len(answers)}")
-            answers.append(pipeline.at(answer, COMPARE, SELECT))
+            passes = passes | Cat(bits).all() if test.missing else passes
+            # what the register holds is a bit itself where the comparison asks a single one: no LUT inverts it
+            fails = pipeline.named(~passes, f"test{len(answers)}")
+            answers.append(~pipeline.at(fails, COMPARE, SELECT))
         return answers
 
     def _outputs(self, pipeline: "_Pipeline", sums: list[tuple[Value, int]]) -> list[tuple[Value, int]]:
@@ -170,8 +175,12 @@ def _chain(bits: list[Value], bound: int) -> Value:
     return answer
 
 
-def _operands(column: Column) -> int:
-    return sum(bool(table.any()) for table in column.tables)
+def _adding_levels(column: Column) -> int:
+    highest = [int(table.max()) for table in column.tables if table.any()]
+    votes = highest.count(1)
+    if votes < VOTES:
+        return _depth(len(highest))
+    return 1 + _depth(-(-votes // VOTES) + -(-(len(highest) - votes) // 2))
 
 
 def _depth(operands: int) -> int:
@@ -192,11 +201,30 @@ def _sum(pipeline: _Pipeline, column: Column, tables: Sequence[Word]) -> tuple[V
 def _added(pipeline: _Pipeline, words: list[Word], level: int) -> list[Word]:
     """Neighbours added; the largest stays alone when the number is odd."""
     carried = [(pipeline.at(word, level, level + 1), highest) for word, highest in words]
+    votes = sum(highest == 1 for _, highest in carried)
     added = []
+    if votes >= VOTES:
+        added = [_counted(pipeline, carried[i : min(i + VOTES, votes)]) for i in range(0, votes, VOTES)]
+        carried = carried[votes:]
     for (a, highest_a), (b, highest_b) in zip(carried[::2], carried[1::2], strict=False):
         highest = highest_a + highest_b
         added.append((pipeline.named((a + b)[: highest.bit_length()], "word"), highest))
     return added + (carried[-1:] if len(carried) % 2 else [])
+
+
+def _counted(pipeline: _Pipeline, votes: list[Word]) -> Word:
+    """How many of up to six bits are high: each bit of the number is one function of six, which a LUT6 holds."""
+    bits = [vote[0] for vote, _ in votes] + [Const(0, 1)] * (VOTES - len(votes))
+    (one, two), (other, others) = (_full(*bits[i : i + 3]) for i in (0, 3))
+    low, carry = one ^ other, one & other
+    middle, high = _full(two, others, carry)
+    highest = len(votes)
+    return pipeline.named(Cat(low, middle, high)[: highest.bit_length()], "count"), highest
+
+
+def _full(a: Value, b: Value, c: Value) -> tuple[Value, Value]:
+    """Sum and carry of three bits."""
+    return a ^ b ^ c, (a & b) | (c & (a ^ b))
 
 
 def _moved(total: Value, column: Column) -> Value:
