@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from qonnx_oracle import answers
 
+from gatesmith.fixed import Rounding
 from gatesmith.frontends import read_model
 from gatesmith.gateware.trace import trace
 from gatesmith.model import reference
@@ -69,11 +71,8 @@ def test_jets_are_quantised_without_loss() -> None:
 def test_a_lost_rounding_is_seen() -> None:
     x, _ = jets()
     integer, _ = quantize(read_model(JETS), x, precision=7)
-    nodes = tuple(
-        type(n)(name=n.name, inputs=n.inputs, output=n.output, rounding="half_up") if isinstance(n, Requantize) else n
-        for n in integer.nodes
-    )
-    other = Graph(name=integer.name, inputs=integer.inputs, nodes=nodes, outputs=integer.outputs)
+    up = (replace(n, rounding=Rounding.HALF_UP) if isinstance(n, Requantize) else n for n in integer.nodes)
+    other = replace(integer, nodes=tuple(up))
     integers = integer.inputs[0].edge.fixed.quantize(x)
     assert (reference.infer(other, integers) != reference.infer(integer, integers)).any()
 
