@@ -14,7 +14,7 @@ from gatesmith.frontends.frontend import GraphBuilder
 from gatesmith.model.ensemble import TreeEnsemble
 from gatesmith.model.nodes import Edge
 
-__all__ = ["MAX_NODES", "Forest", "Tree", "checked_features", "class_names", "column"]
+__all__ = ["MAX_NODES", "MAX_VALUES", "Forest", "Tree", "checked_features", "class_names", "column"]
 
 Real = NDArray[np.float64]
 Integers = NDArray[np.int64]

@@ -1,4 +1,4 @@
-"""ONNX files: the operators of multi-layer perceptrons, opset 9 to current.
+"""ONNX files: the operators of multi-layer perceptrons, opset 8 to current.
 
 Every value is a constant (a numpy array) or an edge; ``onnx_operators`` has one function for each operator. A softmax
 stays out of the gateware: its value is the edge before it, marked, and only an output may carry the mark to the host.
@@ -28,7 +28,7 @@ from gatesmith.tensor import Datatype
 
 __all__ = ["OnnxFrontend"]
 
-MIN_OPSET = 9
+MIN_OPSET = 8
 
 SUPPORTED = {
     "": OPERATORS,
@@ -69,7 +69,7 @@ class _Reader:
         self.grids: dict[str, Grid] = {}  # constants that are integers times a scale
         self.labels: dict[str, tuple[str, ...]] = {}  # names of the classes whose scores an edge holds
         self.class_names: set[str] = set()  # values that are the name of a class and not its index
-        self.opset = max((o.version for o in model.opset_import if o.domain in {"", "ai.onnx"}), default=0)
+        self.opset = max((o.version for o in model.opset_import if o.domain in {"", "ai.onnx"}), default=MIN_OPSET)
         self.batch: int | None = None  # None when it is free
         if self.opset < MIN_OPSET:
             raise UnsupportedOperation(f"model has opset {self.opset}, {MIN_OPSET} or newer is read; convert it")

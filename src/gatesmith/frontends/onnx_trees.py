@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gatesmith.frontends.ensembles import MAX_NODES, Forest, Tree
+from gatesmith.frontends.ensembles import MAX_NODES, MAX_VALUES, Forest, Tree
 from gatesmith.frontends.onnx_classes import class_labels, give_scores, post_transform
 from gatesmith.frontends.onnx_operators import Call, Operator, Value
 from gatesmith.model.nodes import Edge
@@ -88,9 +88,10 @@ def _listed(call: Call, prefix: str, outputs: int) -> _Nodes:
         np.where(leaf, -1, places.of(trees, np.where(leaf, ids, _numbers(call, f"nodes_{key}nodeids", np.int64))))
         for key in ("true", "false")
     )
-    value = np.zeros((len(names), outputs))
+    value = _empty(call, len(names), outputs)
     rows = places.of(*(_numbers(call, f"{prefix}_{key}", np.int64) for key in ("treeids", "nodeids")))
-    np.add.at(value, (rows, _numbers(call, f"{prefix}_ids", np.int64)), _numbers(call, f"{prefix}_weights", np.float64))
+    ids = _outputs(call, f"{prefix}_ids", outputs)
+    np.add.at(value, (rows, ids), _numbers(call, f"{prefix}_weights", np.float64))
     missing = _numbers(call, "nodes_missing_value_tracks_true", np.int64, [0] * len(names)) != 0
     order = np.argsort(trees, kind="stable")
     return _Nodes(
@@ -103,6 +104,19 @@ def _listed(call: Call, prefix: str, outputs: int) -> _Nodes:
         missing=missing if missing.size else np.zeros(len(names), dtype=bool),
         value=value,
     )
+
+
+def _empty(call: Call, nodes: int, outputs: int) -> Real:
+    if not 0 < nodes * outputs <= MAX_VALUES:
+        raise call.refuse(f"has {nodes} nodes for {outputs} outputs, {MAX_VALUES} numbers are possible")
+    return np.zeros((nodes, outputs))
+
+
+def _outputs(call: Call, key: str, count: int) -> Integers:
+    ids = _numbers(call, key, np.int64)
+    if ids.size and not (ids.min() >= 0 and ids.max() < count):
+        raise call.refuse(f"has {key} from {ids.min()} to {ids.max()} for {count} outputs")
+    return ids
 
 
 class _Places:
@@ -177,12 +191,20 @@ def _classifier(call: Call) -> None:
             raise call.refuse("has base values, and scores for both of two classes")
         bias = base if base.size else np.zeros(classes)
         if transform == "LOGISTIC":
-            raise call.refuse("has a sigmoid for each class (LOGISTIC), which is possible for two classes only")
+            nodes = _of_opposite_scores(call, nodes)
+            transform = "SOFTMAX"
     else:
         nodes, bias = _of_one_score(call, nodes, base, scored.pop() if scored else 0, transform)
         transform = "SOFTMAX" if transform == "LOGISTIC" else transform
     scores = _forest(call, nodes, bias).place(call.builder, call.name, x)
     give_scores(call, scores, labels, softmax=transform == "SOFTMAX")
+
+
+def _of_opposite_scores(call: Call, nodes: _Nodes) -> _Nodes:
+    """The sigmoids of -z and z are the softmax of 0 and z."""
+    if nodes.value.shape[1] != 2 or not np.array_equal(nodes.value[:, 0], -nodes.value[:, 1]):
+        raise call.refuse("has a sigmoid for each class (LOGISTIC), which is possible for two classes only")
+    return replace(nodes, value=nodes.value * np.array([0.0, 1.0]))
 
 
 def _of_one_score(call: Call, nodes: _Nodes, base: Real, scored: int, transform: str) -> tuple[_Nodes, Real]:
@@ -239,8 +261,8 @@ def _ensemble(call: Call) -> Value:
     weights = _numbers(call, "leaf_weights", np.float64)
     modes = _numbers(call, "nodes_modes", np.int64)
     splits, leaves = len(modes), len(weights)
-    value = np.zeros((splits + leaves, targets))
-    value[np.arange(splits, splits + leaves), _numbers(call, "leaf_targetids", np.int64)] = weights
+    value = _empty(call, splits + leaves, targets)
+    value[np.arange(splits, splits + leaves), _outputs(call, "leaf_targetids", targets)] = weights
     true, false = (_branches(call, side, splits) for side in ("true", "false"))
     single = true == false  # a tree of one leaf is a split with that leaf on both sides
     nodes = _Nodes(

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from damage import damaged, whole_or_refused
 from numpy.typing import NDArray
 from onnx import helper
 from onnx_models import compare, model, node, run, value
 from sklearn import ensemble, tree
+from sklearn.base import clone
 from sklearn.datasets import load_iris
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
@@ -84,6 +87,13 @@ OPPOSITE = {
     "classlabels_ints": [0, 1],
 }
 LABELS = {"classlabels_int64s": [0, 1, 2]}
+OPPOSITE_LEAVES = listed(
+    "class",
+    class_treeids=[0] * 6 + [1] * 4,
+    class_nodeids=[1, 1, 3, 3, 4, 4, 1, 1, 2, 2],
+    class_ids=[0, 1] * 5,
+    class_weights=[0.5, -0.5, -0.25, 0.25, 1.0, -1.0, -0.75, 0.75, 2.0, -2.0],
+)
 ONE_TARGET = listed(
     "target",
     target_treeids=[0, 0, 0, 1, 1],
@@ -112,6 +122,9 @@ CASES: dict[str, tuple[list[Any], Sequence[Any]]] = {
     "TreeEnsembleClassifier": case("TreeEnsembleClassifier", BOTH, "l y", **listed("class"), **LABELS),
     "TreeEnsembleClassifier-softmax": case(
         "TreeEnsembleClassifier", BOTH, "l y", **listed("class"), **LABELS, **BASE, post_transform="SOFTMAX"
+    ),
+    "TreeEnsembleClassifier-opposite": case(
+        "TreeEnsembleClassifier", TWO, "l y", **OPPOSITE_LEAVES, classlabels_int64s=[0, 1], post_transform="LOGISTIC"
     ),
     "TreeEnsembleRegressor": case("TreeEnsembleRegressor", [SCORES], **listed("target"), n_targets=3),
     "TreeEnsembleRegressor-base": case(
@@ -288,6 +301,11 @@ REFUSED: dict[str, tuple[list[Any], str]] = {
     "twice": (classifier(nodes_nodeids=[0, 1, 2, 3, 3, 0, 1, 2]), "two nodes of one number|does not exist"),
     "cycle": (classifier(nodes_falsenodeids=[2, 0, 0, 0, 0, 2, 0, 0]), "leads to its node 0 twice"),
     "short": (classifier(nodes_values=[0.0]), r"has lists of \[1, 8\] nodes"),
+    "class": (classifier(class_ids=[0, 1, 2, 3, 1, 2]), "class_ids from 0 to 3 for 3 outputs"),
+    "outputs": (
+        [node("TreeEnsembleRegressor", "x", domain=ML, **listed("target"), n_targets=10**12)],
+        "has 8 nodes for 1000000000000 outputs",
+    ),
     "feature": (classifier(nodes_featureids=[4, 0, 0, 0, 0, 0, 0, 0]), "looks at element 4, the input has 4"),
 }
 
@@ -298,6 +316,22 @@ def test_refused(name: str) -> None:
     with pytest.raises(ModelError, match=message) as caught:
         read_model(model(nodes, [X], [value("z", None) if name == "label" else SCORES]), name="m")
     assert "\n" not in str(caught.value)
+
+
+def test_a_model_of_this_domain_alone_has_no_other_opset() -> None:
+    nodes, outputs = CASES["TreeEnsembleRegressor"]
+    made = model(nodes, [X], outputs)
+    del made.opset_import[0]
+    assert [each.domain for each in made.opset_import] == [ML]
+    compare(made)
+
+
+@pytest.mark.parametrize("name", ["forest", "histogram"])
+def test_damaged_files(name: str, tmp_path: Path) -> None:
+    estimator = clone(MODELS[name]).set_params(**{"max_iter" if name == "histogram" else "n_estimators": 2})
+    whole = exported(estimator, TARGETS["names"]).SerializeToString()
+    for data in damaged(whole, 250):
+        whole_or_refused(data, tmp_path / "model.onnx")
 
 
 def test_a_changed_threshold_is_seen() -> None:

@@ -152,7 +152,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
         model([node("Relu", "x")], [X], [value("y", None, 4, dtype=np.int64)]),
         "output 'y' is declared as int64 and computed as float32",
     ),
-    "old opset": (model([node("Relu", "x")], [X], [Y], opset=7), "model has opset 7, 9 or newer is read; convert it"),
+    "old opset": (model([node("Relu", "x")], [X], [Y], opset=7), "model has opset 7, 8 or newer is read; convert it"),
     "feature picking": (
         model([node("ArrayFeatureExtractor", "x i", domain="ai.onnx.ml")], [X], [Y], i=of(4)),
         r"picks the elements \[4\] of 4",
