@@ -20,7 +20,7 @@ from gatesmith.gateware.tables import Word, words_of
 from gatesmith.model.ensemble import TreeEnsemble
 from gatesmith.model.nodes import ArgMax
 
-__all__ = ["TreesCore", "grow"]
+__all__ = ["TreesCore", "grow", "stages_of"]
 
 SHARED_BITS = 5
 """Highest bits of a comparison that others of the same element are likely to need."""
@@ -43,18 +43,23 @@ def grow(forest: Forest, *, cutoff: int) -> "TreesCore":
     return TreesCore(forest, cutoff)
 
 
+def stages_of(forest: Forest, *, cutoff: int) -> int:
+    """Stages of a plan's core."""
+    levels = SELECT + max(map(_adding_levels, forest.columns))
+    if any(isinstance(node, ArgMax) for node in forest.graph.nodes):
+        levels += _depth(len(forest.columns))
+    return -(-levels // cutoff)
+
+
 class TreesCore(Core):
     """A pipeline of comparisons, leaves and adders."""
 
     def __init__(self, forest: Forest, cutoff: int) -> None:
         self.forest, self.cutoff = forest, cutoff
-        levels = SELECT + max(map(_adding_levels, forest.columns))
-        if any(isinstance(node, ArgMax) for node in forest.graph.nodes):
-            levels += _depth(len(forest.columns))
         super().__init__(
             input_bits=sum(t.edge.elements * t.edge.fixed.width for t in forest.graph.inputs),
             output_bits=sum(t.edge.elements * t.edge.fixed.width for t in forest.graph.outputs),
-            latency_cycles=-(-levels // cutoff),
+            latency_cycles=stages_of(forest, cutoff=cutoff),
             initiation_interval_cycles=1,
         )
 
@@ -76,7 +81,7 @@ class TreesCore(Core):
         outputs = self._outputs(pipeline, sums)
         last = self.latency_cycles * self.cutoff + 1
         payload = Cat(pipeline.at(value, level, last) for value, level in outputs)
-        kept, is_kept = Signal.like(payload, reset_less=True), Signal()
+        kept, is_kept = Signal(payload.shape(), name="kept", reset_less=True), Signal()
         with m.If(~is_kept):
             m.d.sync += kept.eq(payload)
         m.d.sync += is_kept.eq(self.o.valid & ~self.o.ready)

@@ -69,16 +69,7 @@ def allocate_exact(graph: Graph, data: Mapping[str, NDArray[Any]]) -> Graph:
     known = ensemble if np.isnan(x).any() else replace(ensemble, missing=None)
     ranked = _ranked(known, clip, x.shape[1])
     wanted = known.evaluate([x if clip is None else np.clip(x, clip.low, clip.high)], [None])
-    integers = ranked.integers(x)
-    for bits in SCORE_BITS:
-        valued, scale = _valued(ranked.ensemble, bits)
-        given = valued.evaluate([integers], [ranked.format])
-        chosen = np.take_along_axis(wanted, given.argmax(axis=1)[:, None], axis=1)[:, 0]
-        lost = int(np.sum(wanted.max(axis=1) - chosen > TIE * len(known.root) * np.abs(wanted).max()))
-        if not lost:
-            break
-    else:
-        raise AccuracyLost(f"{lost} of {len(x)} calibration samples change their class with scores of {bits} bits")
+    valued, scale = _deciding(ranked, x, wanted)
     nodes: list[Node] = []
     for node in graph.nodes:
         if node is clip:  # the bins know what it does
@@ -86,6 +77,20 @@ def allocate_exact(graph: Graph, data: Mapping[str, NDArray[Any]]) -> Graph:
         else:
             nodes.append(valued if node is ensemble else node)
     return _with_formats(replace(graph, nodes=tuple(nodes)), terminal.edge, ranked, scale)
+
+
+def _deciding(ranked: _Ranked, x: Real, wanted: Real) -> tuple[TreeEnsemble, float]:
+    """Leaves with which every calibration sample keeps its class, and what the host multiplies scores with."""
+    integers = ranked.integers(x)
+    tie = TIE * len(ranked.ensemble.root) * np.abs(wanted).max()
+    for bits in SCORE_BITS:
+        valued, scale = _valued(ranked.ensemble, bits)
+        classes = valued.evaluate([integers], [ranked.format]).argmax(axis=1)
+        chosen = np.take_along_axis(wanted, classes[:, None], axis=1)[:, 0]
+        lost = int(np.sum(wanted.max(axis=1) - chosen > tie))
+        if not lost:
+            return valued, scale
+    raise AccuracyLost(f"{lost} of {len(x)} calibration samples change their class with scores of {bits} bits")
 
 
 def largest_error(ensemble: TreeEnsemble, exact: TreeEnsemble) -> float:
