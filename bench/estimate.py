@@ -77,7 +77,9 @@ EXPECTED = {
 }
 """LUTs that a part should need: what the builds cannot tell apart stays near it."""
 
-DOUBT = 0.04
+DOUBT, TIMING_DOUBT = 0.04, 0.1
+LUT_SHARE = 0.4
+"""Of an adder's time, that a LUT should take."""
 
 
 def graph_of(name: str, precision: int) -> Graph:
@@ -178,10 +180,15 @@ def fit_timing(mine: list[dict[str, Any]], logic: str) -> dict[str, float]:
         longest = [max(x[0] + x[1] * p.adders + x[2] * p.luts + x[3] * p.bits for p in row["_paths"]) for row in mine]
         return np.maximum(np.array(longest) + x[4] * np.array(crowd), x[5])
 
+    def residuals(x: Any) -> Any:
+        # few designs have a LUT on their longest path that is not part of an adder
+        doubt = TIMING_DOUBT * np.log((x[2] + 0.01) / (LUT_SHARE * x[1] + 0.01))
+        return np.append(np.log(predicted(x) / wanted), doubt)
+
     shortest = float(wanted.min())
     tries = [
         least_squares(
-            lambda x: np.log(predicted(x) / wanted),
+            residuals,
             [*start, shortest * 0.9],
             bounds=(0, [60.0] * 5 + [shortest * 1.05]),
             loss="soft_l1",

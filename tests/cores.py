@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Fragment, Module, Mux, Signal
 from numpy.typing import NDArray
 
 from gatesmith.contract import Contract, Port
@@ -17,7 +17,7 @@ from gatesmith.gateware.top import compose
 from gatesmith.tensor import Datatype, TensorSpec
 from gatesmith.toolchain import elaborate
 
-__all__ = ["BUILD_ID", "LINK", "Folded", "Pipeline", "Wire", "contract", "design", "firmware", "successor"]
+__all__ = ["BUILD_ID", "LINK", "Folded", "Pipeline", "Wire", "contract", "design", "firmware", "successor", "used"]
 
 BUILD_ID = "00112233445566778899aabbccddeeff"
 LINK = Link(divisor=4, clock_hz=12_000_000)
@@ -144,3 +144,9 @@ def _verilog(text: str, link: Link) -> bytes:
             initiation_interval_cycles=1,
         )
     )
+
+
+def used(core: Core) -> Core:
+    """The core, elaborated once: Amaranth warns of one that never is."""
+    Fragment.get(core, None)
+    return core

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gatesmith.aim import Aim
 from gatesmith.artifact.policy import UNCHECKED
 from gatesmith.artifact.store import Store
 from gatesmith.boards import Board, Family, find_board
@@ -99,7 +100,7 @@ def build_firmware(
     board: str,
     *,
     calibration: str | Path | Mapping[str, NDArray[Any]] | NDArray[Any] | None = None,
-    precision: int = 8,
+    precision: int | str | Aim = 8,
     engine: str = "auto",
     clock_hz: int | None = None,
     seed: int = 1,
@@ -118,6 +119,9 @@ def build_firmware(
         Name of a board.
     calibration : str or Path of a file, mapping or ndarray of shape (samples, *input shape)
         Data that looks like what the model will see.
+    precision : int, str or Aim
+        Bits everywhere; ``auto`` searches for those of each tensor, ``exact`` keeps every decision of trees; an aim
+        says what a search may lose.
     clock_hz : int, optional
         Clock of the gateware; the board's oscillator without.
     graph : Graph, optional
@@ -132,7 +136,8 @@ def build_firmware(
         raise BuildError(f"engine {engine!r} does not exist; engines are {', '.join(ENGINES)}")
     if clock_hz is not None and clock_hz <= 0:
         raise BuildError(f"clock is {clock_hz} Hz, a positive number is needed", clock_hz=clock_hz)
-    order = _Order(model, find_board(board), calibration, precision, engine, clock_hz, seed, name, trust_pickle, graph)
+    aim = precision if isinstance(precision, Aim) else Aim(precision=precision)
+    order = _Order(model, find_board(board), calibration, aim, engine, clock_hz, seed, name, trust_pickle, graph)
     clock = _Clock(progress)
     with clock.stage("lookup"):
         found = order.find()
@@ -170,7 +175,7 @@ class _Order:
     model: object
     board: Board
     calibration: str | Path | Mapping[str, NDArray[Any]] | NDArray[Any] | None
-    precision: int
+    aim: Aim
     engine: str
     clock_hz: int | None
     seed: int
@@ -199,14 +204,14 @@ class _Order:
         if not isinstance(self.model, str | Path) or not Path(self.model).is_file():
             return None
         digest = hashlib.sha256()
-        for source in (self.model, self.calibration):
+        for source in (self.model, self.calibration, self.aim.labels):
             if isinstance(source, str | Path) and Path(source).is_file():
                 digest.update(hashlib.sha256(Path(source).read_bytes()).digest())
             elif source is not None:
                 return None
         facts = [
             repr(self.board),
-            self.precision,
+            self.aim.parameters(),
             self.engine,
             repr(self.link),
             self.seed,
@@ -227,7 +232,7 @@ class _Order:
 
     def run(self, clock: _Clock) -> Build:
         from gatesmith.frontends import model_digest, read_model
-        from gatesmith.quantize import load_calibration, quantize
+        from gatesmith.quantize import load_calibration
 
         _tools(self.board)  # a missing one is told before the work, not after it
         with clock.stage("read"):
@@ -235,8 +240,9 @@ class _Order:
             data = self.calibration
             if isinstance(data, str | Path):
                 data = load_calibration(Path(data))
-        with clock.stage("quantize"):
-            integer, report = quantize(graph, data, precision=self.precision)
+        with clock.stage(self.aim.stage):
+            quantized = self.aim.quantized(graph, data, board=self.board, clock_hz=self.clock_hz, progress=clock.tell)
+        integer = quantized.graph
         placed = _Placement(integer, self.engine, self.board, self.link, self.seed, clock)
         design, products, tries = placed.run()
         vectors = np.concatenate([corner_vectors(integer), random_vectors(integer, BUILD_VECTORS)])
@@ -256,10 +262,10 @@ class _Order:
             model_digest=model_digest(self.model, graph),
             report=products.report,
             toolchain=dict(products.toolchain) | {"gatesmith": version("gatesmith"), "da4ml": version("da4ml")},
-            quantization=report.to_json(),
+            quantization=quantized.facts,
             vectors=_kept(integer, vectors[:KEPT_VECTORS]),
-            reports={GRAPH_FILE: integer.to_bytes(), "placed.svg": products.placed_svg},
-            parameters={"precision": self.precision, "seed": self.seed},
+            reports={GRAPH_FILE: integer.to_bytes(), "placed.svg": products.placed_svg, **quantized.reports},
+            parameters={**self.aim.parameters(), "seed": self.seed},
             model_file=_model_file(self.model),
         )
         with clock.stage("verify"):

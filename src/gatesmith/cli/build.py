@@ -17,7 +17,20 @@ from gatesmith.cli.progress import progress_bar
 from gatesmith.cli.registries import CaFile
 from gatesmith.cli.targets import check_out, check_writable, new_folder
 
-__all__ = ["build", "cycles", "hertz", "stage_seconds", "summary"]
+__all__ = ["LabelsOption", "PrecisionOption", "PruneOption", "ToleranceOption"]
+__all__ += ["aim", "build", "cycles", "hertz", "stage_seconds", "summary"]
+
+PrecisionOption = Annotated[
+    str, typer.Option(help="Bits of weights and activations, 2 to 16; or 'auto' to search, or 'exact' for trees.")
+]
+ToleranceOption = Annotated[
+    float | None, typer.Option(help="Of auto: points of accuracy, agreement or R2 that may be lost; 0.5 without.")
+]
+LabelsOption = Annotated[
+    Path | None,
+    typer.Option(help="Of auto: classes or targets of the calibration data, which may hold them itself as 'y'."),
+]
+PruneOption = Annotated[bool, typer.Option("--prune", help="Of auto: small weights may be set to zero.")]
 
 LOWEST_MHZ, HIGHEST_MHZ = 0.001, 2000.0
 
@@ -27,7 +40,10 @@ def build(
     model: Annotated[Path, typer.Argument(help="Model file: .onnx, .skops, or a pickle")],
     board: Annotated[str, typer.Option(help="Board to build for; see 'gatesmith boards'.")],
     calibration: Annotated[Path | None, typer.Option(help="Data like the model's inputs: .npz, .npy or .csv")] = None,
-    precision: Annotated[int, typer.Option(help="Bits of weights and activations, 2 to 16.")] = 8,
+    precision: PrecisionOption = "8",
+    tolerance: ToleranceOption = None,
+    labels: LabelsOption = None,
+    prune: PruneOption = False,
     engine: Annotated[str, typer.Option(help="auto, unrolled or trees")] = "auto",
     clock_mhz: Annotated[float | None, typer.Option(help="Clock of the gateware; the board's own without.")] = None,
     seed: Annotated[int, typer.Option(help="Start of the placer's random numbers.", min=1, max=2**31 - 8)] = 1,
@@ -53,7 +69,18 @@ def build(
         check_out(out, folder_reference)
     if remote is not None and trust_pickle:
         raise typer.BadParameter("a build service reads no pickles; build here, or save the model in another form")
-    options = {"precision": precision, "engine": engine, "clock_hz": hertz(clock_mhz), "seed": seed}
+    chosen = aim(precision, tolerance=tolerance, labels=labels, prune=prune)
+    if remote is not None and not isinstance(chosen.precision, int):
+        raise typer.BadParameter(
+            f"a build service takes a number of bits and no --precision {precision}; build here, or ask 'gatesmith "
+            "explore' for a number"
+        )
+    options = {
+        "precision": chosen if remote is None else chosen.precision,
+        "engine": engine,
+        "clock_hz": hertz(clock_mhz),
+        "seed": seed,
+    }
     files = {"model": model, "board": board, "calibration": calibration}
     if remote is not None:
         firmware, told = _remote(
@@ -116,6 +143,14 @@ def _taggable(tag: str) -> str:
     if reference.digest:
         raise ManifestInvalid(f"--tag {tag} names content by digest; give a name and a tag", reference=tag)
     return str(reference)
+
+
+def aim(precision: str, *, tolerance: float | None, labels: Path | None, prune: bool) -> Any:
+    """How formats are chosen, as the command line says it."""
+    from gatesmith.aim import Aim
+
+    digits = precision.removeprefix("-").isdecimal()
+    return Aim(precision=int(precision) if digits else precision, tolerance=tolerance, labels=labels, prune=prune)
 
 
 def hertz(clock_mhz: float | None) -> int | None:

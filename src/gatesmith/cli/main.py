@@ -18,6 +18,7 @@ from gatesmith.cli import (
     devices,
     doctor,
     estimate,
+    explore,
     infer,
     inspect,
     kube,
@@ -47,6 +48,7 @@ app = typer.Typer(
 VERBS: dict[str, Callable[..., None]] = {
     "build": build.build,
     "estimate": estimate.estimate,
+    "explore": explore.explore,
     "inspect": inspect.inspect,
     "verify": verify.verify,
     "pack": pack.pack,

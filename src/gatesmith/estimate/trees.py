@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from gatesmith.estimate.count import Parts
 from gatesmith.estimate.paths import Path, lut_levels
 from gatesmith.gateware.forest import Column, Forest
-from gatesmith.gateware.trees import SELECT, grow
+from gatesmith.gateware.trees import SELECT, stages_of
 from gatesmith.model.nodes import ArgMax
 
 __all__ = ["count_trees"]
@@ -18,7 +18,7 @@ COMPARE_LEVELS = 2
 
 def count_trees(forest: Forest, *, cutoff: int) -> tuple[Parts, list[Path]]:
     """Parts of the whole core, and each stage's longest path."""
-    stages = grow(forest, cutoff=cutoff).latency_cycles
+    stages = stages_of(forest, cutoff=cutoff)
     count = _Count(forest=forest, cutoff=cutoff, stages=stages)
     count.compare()
     level = max(count.add(column) for column in forest.columns)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from cores import used
 from forests import forest_graph
 from models import float_graph, integer_graph, node_graph, trained
 from networks import mlp
@@ -85,7 +86,7 @@ def test_smaller_stages_have_shorter_paths_and_more_registers(cutoff: int) -> No
 @pytest.mark.parametrize("name", ["iris", "regressor", "cancer"])
 def test_registers_are_those_of_the_core(name: str) -> None:
     graph = integer_graph(name)
-    core = build_core(plan_logic(graph), cutoff=2)
+    core = used(build_core(plan_logic(graph), cutoff=2))
     parts, paths = count_stages(core.stages)  # type: ignore[attr-defined]
     widths = [stage.out_qint for stage in core.stages]  # type: ignore[attr-defined]
     assert len(paths) == core.latency_cycles
@@ -107,7 +108,7 @@ def test_fewer_bits_are_fewer_parts() -> None:
 def test_trees_have_a_path_for_each_cycle(cutoff: int, arg_max: bool) -> None:
     logic = plan_logic(forest_graph(arg_max=arg_max))
     parts, paths = count_trees(logic, cutoff=cutoff)  # type: ignore[arg-type]
-    assert len(paths) == build_core(logic, cutoff=cutoff).latency_cycles
+    assert len(paths) == used(build_core(logic, cutoff=cutoff)).latency_cycles
     assert parts.tree_luts > 0
     assert parts.registers > 0
     assert all(path.length > 0 for path in paths)

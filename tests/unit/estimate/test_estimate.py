@@ -7,6 +7,7 @@ import time
 from dataclasses import replace
 
 import pytest
+from cores import used
 from forests import forest_graph
 from models import integer_graph
 
@@ -41,7 +42,7 @@ def test_keys_for_scripts() -> None:
 @pytest.mark.parametrize("cutoff", CUTOFFS)
 def test_latency_is_the_core_s(graph: object, cutoff: int) -> None:
     found = estimate(graph, BOARD, cutoff=cutoff)  # type: ignore[arg-type]
-    core = build_core(plan_logic(graph), cutoff=cutoff)  # type: ignore[arg-type]
+    core = used(build_core(plan_logic(graph), cutoff=cutoff))  # type: ignore[arg-type]
     assert found.latency_cycles == core.latency_cycles
     assert found.cutoff == cutoff
 

@@ -1,0 +1,130 @@
+"""Labels of the calibration data: classes by number or by name, or targets, checked against the graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gatesmith.errors import CalibrationNeeded, TensorMismatch
+from gatesmith.explore.goal import classifying
+from gatesmith.model.graph import Graph, Terminal
+from gatesmith.model.nodes import ArgMax
+from gatesmith.quantize.calibrate import MAX_SAMPLES
+from gatesmith.samples import load_samples
+
+__all__ = ["LABEL_NAMES", "check_labels", "labels_of"]
+
+LABEL_NAMES = ("y", "labels", "label", "y_train", "y_test", "target", "targets")
+"""Arrays of a calibration file that are taken for labels."""
+
+
+def labels_of(graph: Graph, given: str | Path | NDArray[Any] | None, calibration: Any) -> NDArray[Any] | None:
+    """Labels as they were given, or those that lie beside the samples under one of ``LABEL_NAMES``.
+
+    Raises
+    ------
+    CalibrationNeeded
+        When their file cannot be read, or holds several arrays and none of such a name.
+    """
+    if isinstance(given, str | Path):
+        return _read(Path(given))
+    if given is not None or not isinstance(calibration, Mapping):
+        return given
+    inputs = {terminal.edge.name for terminal in graph.inputs}
+    return next((calibration[name] for name in LABEL_NAMES if name in calibration and name not in inputs), None)
+
+
+def _read(path: Path) -> NDArray[Any]:
+    try:
+        arrays = load_samples(path)
+    except TensorMismatch as error:
+        raise CalibrationNeeded(f"labels: {error}", path=str(path)) from error
+    named = [arrays[name] for name in LABEL_NAMES if name in arrays]
+    if not named and len(arrays) != 1:
+        raise CalibrationNeeded(
+            f"labels: file {str(path)!r} holds {len(arrays)} arrays and none of them is called {LABEL_NAMES[0]!r}",
+            path=str(path),
+        )
+    return named[0] if named else next(iter(arrays.values()))
+
+
+def check_labels(graph: Graph, labels: NDArray[Any] | None, *, samples: int | None, kept: int) -> NDArray[Any] | None:
+    """Class numbers, int64 of shape (samples,), or targets, float64 of shape (samples, outputs).
+
+    Parameters
+    ----------
+    samples, kept : int
+        Samples of the calibration data, and how many of them are used: labels are thinned out alike.
+
+    Raises
+    ------
+    CalibrationNeeded
+        When they are not as many as the samples, or not what the model can answer.
+    """
+    if labels is None:
+        return None
+    given = np.asarray(labels)
+    if given.ndim == 2 and given.shape[1] == 1:
+        given = given[:, 0]
+    if given.ndim == 0 or len(given) != samples:
+        raise CalibrationNeeded(
+            f"there are {0 if given.ndim == 0 else len(given)} labels for {samples} samples of calibration data; give "
+            f"one for each",
+            labels=0 if given.ndim == 0 else len(given),
+            samples=samples,
+        )
+    terminal = classifying(graph)
+    checked = _targets(graph, given) if terminal is None else _classes(graph, terminal, given)
+    return checked[:: -(-len(given) // MAX_SAMPLES)][:kept]
+
+
+def _targets(graph: Graph, labels: NDArray[Any]) -> NDArray[np.float64]:
+    width = sum(terminal.edge.elements for terminal in graph.outputs)
+    if labels.dtype.kind not in "fiub":
+        raise CalibrationNeeded(
+            f"labels have the dtype {labels.dtype}; the model gives numbers, so targets are numbers"
+        )
+    flat = labels.astype(np.float64).reshape(len(labels), -1)
+    if flat.shape[1] != width:
+        raise CalibrationNeeded(f"labels have {flat.shape[1]} numbers for each sample, the model gives {width}")
+    if not np.isfinite(flat).all():
+        row = int(np.argmax(~np.isfinite(flat).all(axis=1)))
+        raise CalibrationNeeded(f"labels hold a number that is not finite, the first in row {row}", row=row)
+    return flat
+
+
+def _classes(graph: Graph, terminal: Terminal, labels: NDArray[Any]) -> NDArray[np.int64]:
+    if labels.ndim != 1:
+        raise CalibrationNeeded(f"labels have the shape {list(labels.shape)}, one class for each sample is needed")
+    names = next((t.labels for t in (terminal, *graph.outputs) if t.labels), ())
+    classes = _class_count(graph, terminal)
+    words = [_word(label) for label in labels.tolist()]
+    if names and set(words) <= set(names):
+        return np.array([names.index(word) for word in words], dtype=np.int64)
+    if labels.dtype.kind not in "fiub" or not np.all(labels == np.rint(labels)):
+        wrong = next(word for word in words if word not in names and not word.isdigit())
+        known = f"classes are {', '.join(names)}" if names else f"classes are numbers from 0 to {classes - 1}"
+        raise CalibrationNeeded(f"label {wrong!r} is no class of the model; {known}", label=wrong)
+    numbers = labels.astype(np.int64)
+    if numbers.min() < 0 or numbers.max() >= classes:
+        wrong_number = int(numbers.min() if numbers.min() < 0 else numbers.max())
+        raise CalibrationNeeded(
+            f"label {wrong_number} is no class of the model; classes are numbers from 0 to {classes - 1}",
+            label=wrong_number,
+        )
+    return numbers
+
+
+def _word(label: Any) -> str:
+    return str(int(label)) if isinstance(label, float) and label.is_integer() else str(label)
+
+
+def _class_count(graph: Graph, terminal: Terminal) -> int:
+    if terminal.edge.elements > 1:
+        return terminal.edge.elements
+    node = next(n for n in graph.nodes if isinstance(n, ArgMax) and n.output.name == terminal.edge.name)
+    return int(np.prod(graph.edges[node.inputs[0]].shape))
