@@ -1,0 +1,97 @@
+"""``estimate``, ``explore`` and the options of ``build`` on the command line, in this process."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from models import trained
+from onnx_files import save_mlp
+from typer.testing import CliRunner
+
+from gatesmith.cli.main import app
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    save_mlp(tmp_path / "small.onnx")
+    np.savez(tmp_path / "samples.npz", x=np.random.default_rng(1).normal(size=(50, 2)))
+    np.save(tmp_path / "short.npy", np.zeros(3))
+    return tmp_path / "small.onnx"
+
+
+def run(verb: str, model: Path, *options: str, board: str = "icebreaker") -> tuple[int, str]:
+    samples = str(model.parent / "samples.npz")
+    result = CliRunner().invoke(app, [verb, str(model), "--board", board, "--calibration", samples, *options])
+    return result.exit_code, result.output
+
+
+def test_one_board_is_one_object(model: Path) -> None:
+    status, text = run("estimate", model, "--json", "--precision", "4")
+    data = json.loads(text)
+    assert status == 0
+    assert {"board", "fits", "utilization", "fmax_hz", "latency_cycles", "seconds"} <= set(data)
+    assert data["precision"] == 4
+
+
+def test_all_boards_are_a_table(model: Path) -> None:
+    status, text = run("estimate", model, board="all")
+    assert status == 0
+    assert {"icebreaker", "tangnano9k", "gatemate-a1-evb", "ulx3s-85f"} <= set(text.split())
+    _, data = run("estimate", model, "--json", "--board", "tangnano9k")
+    assert [row["board"] for row in json.loads(data)["estimates"]] == ["icebreaker", "tangnano9k"]
+
+
+def test_explore_shows_the_curve_and_keeps_it(model: Path, tmp_path: Path) -> None:
+    status, text = run("explore", model, "--out", str(tmp_path / "curve"), "--tolerance", "2")
+    assert status == 0, text
+    assert "->" in text
+    data = json.loads((tmp_path / "curve" / "precision.json").read_text())
+    assert data["tolerance"] == 2
+    assert (tmp_path / "curve" / "precision.svg").read_bytes().startswith(b"<svg")
+    _, told = run("explore", model, "--json", "--tolerance", "2")
+    assert json.loads(told.splitlines()[-1])["curve"] == data["curve"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--tolerance", "-1"), "tolerance is -1 points, 0 to 50 are possible"),
+        (("--labels", "short.npy"), "3 labels for 50 samples"),
+        (("--labels", "nothing.npy"), "labels: file"),
+    ],
+)
+def test_one_line_for_what_is_wrong(model: Path, options: tuple[str, ...], words: str) -> None:
+    given = [str(model.parent / option) if option.endswith(".npy") else option for option in options]
+    status, text = run("explore", model, *given, "--json")
+    assert status == 1
+    assert words in json.loads(text)["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--precision", "soon"), "precision 'soon' is not possible"),
+        (("--tolerance", "1"), "tolerance is of precision 'auto' alone"),
+        (("--precision", "40"), "precision 40 bits, 2 to 16 are possible"),
+    ],
+)
+def test_build_refuses_what_it_cannot_do(model: Path, options: tuple[str, ...], words: str) -> None:
+    status, text = run("build", model, *options, "--json")
+    assert status == 1
+    assert words in json.loads(text)["error"]["message"]
+
+
+def test_a_build_service_takes_a_number_of_bits(model: Path) -> None:
+    status, text = run("build", model, "--precision", "auto", "--remote", "http://127.0.0.1:9")
+    assert status == 2 or "takes a number of bits" in text
+
+
+def test_labels_beside_the_samples_are_found(tmp_path: Path, model: Path) -> None:
+    iris = trained("iris")
+    np.savez(tmp_path / "samples.npz", x=iris.x[:50, :2], y=np.zeros(49))
+    status, text = run("explore", model, "--json")
+    assert status == 1
+    assert "49 labels for 50 samples" in text
