@@ -23,6 +23,7 @@ class HostOperationKind(StrEnum):
     """What the run side may compute in float; everything else is gateware."""
 
     SCALE = "scale"  # x * scale + offset, per element
+    FLOOR = "floor"  # the largest whole number that is not above x
     BIN = "bin"  # how many of its edges lie below x, per element
     FILL = "fill"  # a missing value (NaN) becomes a number, numbers are at most another; the last of an input
     SOFTMAX = "softmax"  # over the last axis
@@ -63,6 +64,8 @@ class HostOperation:
         if self.kind is HostOperationKind.SCALE:
             shape = values.shape[1:]
             return np.asarray(values * np.reshape(self.scale, shape) + np.reshape(self.offset, shape))
+        if self.kind is HostOperationKind.FLOOR:
+            return np.asarray(np.floor(values))
         if self.kind is HostOperationKind.BIN:
             return np.where(np.isnan(values), values, Bins(self.edges).count(values))
         if self.kind is HostOperationKind.FILL:

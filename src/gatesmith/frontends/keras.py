@@ -11,6 +11,7 @@ from gatesmith.errors import GatesmithError, ModelUnreadable, UnsupportedOperati
 from gatesmith.frontends.frontend import Frontend, GraphBuilder
 from gatesmith.frontends.keras_call import Call
 from gatesmith.frontends.keras_file import Layer, Model, Reference, model_of_file, model_of_object
+from gatesmith.frontends.keras_hgq import HGQ_LAYERS
 from gatesmith.frontends.keras_layers import LAYERS
 from gatesmith.model.graph import Graph
 from gatesmith.model.node import Edge
@@ -94,13 +95,14 @@ class _Reader:
         after = [edge.name for edge in inputs if edge.name in self.softmax]
         if layer.inner is not None:
             return self._inner(layer, layer.inner, inputs)
-        if layer.kind not in LAYERS:
+        known = LAYERS | HGQ_LAYERS
+        if layer.kind not in known:
             raise UnsupportedOperation(
-                f"layer {layer.name!r} ({layer.kind}) is not supported; supported are {', '.join(sorted(LAYERS))}",
+                f"layer {layer.name!r} ({layer.kind}) is not supported; supported are {', '.join(sorted(known))}",
                 node=layer.name,
                 operation=layer.kind,
             )
-        result = LAYERS[layer.kind](Call(self.builder, layer, inputs, self.softmax))
+        result = known[layer.kind](Call(self.builder, layer, inputs, self.softmax))
         if after and result not in inputs:
             raise UnsupportedOperation(
                 f"layer {layer.name!r} ({layer.kind}) reads a softmax, which the host computes after the gateware; "

@@ -14,7 +14,7 @@ import json
 import math
 import re
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gatesmith.errors import ModelUnreadable, NotInstalled, UnsupportedOperation
+from gatesmith.errors import GatesmithError, ModelUnreadable, NotInstalled, UnsupportedOperation
 
 __all__ = ["Layer", "Model", "Reference", "model_of_file", "model_of_object"]
 
@@ -37,10 +37,16 @@ Reference = tuple[str, int]
 
 Weights = Callable[[str], list[NDArray[np.float64]]]
 
+Sources = Mapping[str, Any]
+"""A library's own layers by their places in a file."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """One layer; ``calls`` has what each call reads, ``inner`` is the model of a layer that is one."""
+    """One layer; ``calls`` has what each call reads, ``inner`` is the model of a layer that is one.
+
+    ``source`` is the library's own object, where the model came from memory.
+    """
 
     kind: str
     name: str
@@ -48,6 +54,7 @@ class Layer:
     weights: list[NDArray[np.float64]]
     calls: tuple[tuple[Reference, ...], ...]
     inner: Model | None = None
+    source: Any = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,13 +85,26 @@ def model_of_file(path: Path) -> Model:
             config = json.loads(_member(archive, "config.json"))
             stored = io.BytesIO(_member(archive, "model.weights.h5"))
         with h5py.File(stored, "r") as file:
-            return _model(config, lambda place: _stored(file, place), "", MAX_DEPTH)
-    except (ModelUnreadable, UnsupportedOperation):
+            if '"hgq' in json.dumps(config):
+                return _loaded(path)
+            return _model(config, lambda place: _stored(file, place), {}, "", MAX_DEPTH)
+    except GatesmithError:
         raise
     except Exception as error:
         # zipfile, json and h5py each have errors of their own, and damaged data reaches all of them
         words = " ".join(str(error).split())[:200]
         raise ModelUnreadable(f"{str(path)!r} is not a valid Keras model: {type(error).__name__} {words}") from error
+
+
+def _loaded(path: Path) -> Model:
+    """A model with layers of hgq2, which alone knows their formats."""
+    try:
+        import hgq  # registers its layers
+        import keras
+    except ImportError as error:
+        raise NotInstalled("hgq2", "pip install 'gatesmith[hgq]' and a backend of Keras, torch for example") from error
+    del hgq
+    return model_of_object(keras.saving.load_model(path, compile=False, safe_mode=True))
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> bytes:
@@ -143,7 +163,7 @@ def model_of_object(model: Any) -> Model:
         )
         return [np.asarray(_numbers(variable), dtype=np.float64) for variable in variables]
 
-    return _model(saving.serialize_keras_object(model), weights, "", MAX_DEPTH)
+    return _model(saving.serialize_keras_object(model), weights, by_place, "", MAX_DEPTH)
 
 
 def _numbers(variable: Any) -> NDArray[Any]:
@@ -174,7 +194,7 @@ class _Names:
         return f"{name}_{number}" if number else name
 
 
-def _model(data: dict[str, Any], weights: Weights, prefix: str, depth: int) -> Model:
+def _model(data: dict[str, Any], weights: Weights, sources: Sources, prefix: str, depth: int) -> Model:
     kind, config = str(data["class_name"]), data["config"]
     if kind not in {"Sequential", "Functional", "Model"} or "layers" not in config:
         raise UnsupportedOperation(
@@ -190,13 +210,16 @@ def _model(data: dict[str, Any], weights: Weights, prefix: str, depth: int) -> M
         place = f"{prefix}layers/{names.next(stored)}" if not (is_input and kind == "Sequential") else ""
         inner = None
         if stored in {"Sequential", "Functional", "Model"}:
-            inner = _model(one, weights, f"{place}/", depth - 1)
+            inner = _model(one, weights, sources, f"{place}/", depth - 1)
         if kind == "Sequential":
             calls: tuple[tuple[Reference, ...], ...] = () if is_input else (((previous, 0),) if previous else (),)
         else:
             calls = tuple(_read(node) for node in one.get("inbound_nodes", []))
         own = weights(place) if place and inner is None else []
-        layers[name] = Layer(kind=stored, name=name, config=one["config"], weights=own, calls=calls, inner=inner)
+        source = sources.get(place)
+        layers[name] = Layer(
+            kind=stored, name=name, config=one["config"], weights=own, calls=calls, inner=inner, source=source
+        )
         previous = name
     if kind == "Sequential":
         return _sequential(layers, config)

@@ -53,7 +53,7 @@ from gatesmith.quantize.sums import (
     room,
     rounded_weight,
 )
-from gatesmith.quantize.trained import fewest_bits, input_format, next_rounding
+from gatesmith.quantize.trained import fewest_bits, input_rounding, next_rounding
 
 __all__ = ["OUTPUT_BITS", "ROUNDING", "allocate", "on_host"]
 
@@ -144,9 +144,9 @@ class _Allocation:
         if terminal.edge.name in self.given:
             return self._as_given(terminal, self.given[terminal.edge.name], 0)
         values = self.values[terminal.edge.name]
-        if (own := input_format(self.rewriter, terminal)) is not None:
+        if (own := input_rounding(self.rewriter, terminal, values)) is not None:
             self.exact.add(terminal.edge.name)
-            return self._as_given(terminal, own, 0)
+            return self._as_given(replace(terminal, host=(*terminal.host, *own.host)), own.format, 0)
         format = best_format(values, self.precision.activation(terminal.edge.name), signed=bool(values.min() < 0))
         # fraction bits that no sample uses carry nothing: pixels stay whole numbers
         spare = format.fraction_bits - grid_bits(values)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from gatesmith.fixed import FixedPoint, Overflow, Rounding
+from gatesmith.host import HostOperation, HostOperationKind
 from gatesmith.model.graph import Terminal
 from gatesmith.model.node import Node, Real
 from gatesmith.model.nodes import Clip, Gather, Max, Quantize, ReLU, Reshape
 from gatesmith.quantize.formats import on_grid
-from gatesmith.quantize.rewrite import Rewriter
+from gatesmith.quantize.rewrite import Rewriter, host_scale
 
-__all__ = ["Rounded", "fewest_bits", "input_format", "next_rounding"]
+__all__ = ["InputRounding", "Rounded", "fewest_bits", "input_rounding", "next_rounding"]
+
+FLOOR = HostOperation(kind=HostOperationKind.FLOOR)
 
 MOST_CASES = 1 << 23
 """Values that :func:`fewest_bits` tries for each number of bits at most."""
@@ -23,25 +27,84 @@ MOST_BITS = 22
 """Of a factor."""
 
 
-def input_format(rewriter: Rewriter, terminal: Terminal) -> FixedPoint | None:
-    """The format to which the model itself rounds an input first thing; the host can do that."""
-    found: set[FixedPoint] = set()
-    waiting = list(rewriter.readers[terminal.edge.name])
-    if terminal.edge.name in rewriter.outputs:
+@dataclass(frozen=True, kw_only=True)
+class InputRounding:
+    """What the model itself does to an input first thing, so that the host can do it.
+
+    Parameters
+    ----------
+    format : FixedPoint
+        Holds every number that is then left.
+    host : tuple of HostOperation
+        What the host does before it rounds to the format.
+    """
+
+    format: FixedPoint
+    host: tuple[HostOperation, ...]
+
+
+def input_rounding(rewriter: Rewriter, terminal: Terminal, values: Real) -> InputRounding | None:
+    """The model's rounding of each element of an input; None where there is none, or different ones of one element.
+
+    Parameters
+    ----------
+    values : ndarray of float64, shape (samples, *input shape)
+        What the input carries on the calibration data.
+    """
+    found = _first_roundings(rewriter, terminal)
+    if found is None:
         return None
+    kinds = {node.rounding for node in found if node is not None}
+    formats = {node.format for node in found if node is not None}
+    saturates = all(node.overflow is Overflow.SATURATE for node in found if node is not None)
+    if kinds == {Rounding.HALF_EVEN}:
+        # just what the host does at the end, for one format
+        one = len(formats) == 1 and saturates
+        return InputRounding(format=formats.pop(), host=()) if one else None
+    if Rounding.HALF_EVEN in kinds:
+        return None
+    units = np.array([0 if node is None else node.format.fraction_bits for node in found])
+    half = np.array([0.5 if node is not None and node.rounding is Rounding.HALF_UP else 0.0 for node in found])
+    host = (host_scale(np.exp2(units), half), FLOOR, host_scale(np.exp2(-units), np.zeros(len(units))))
+    signed = any(format.signed for format in formats) or bool(values.min() < 0)
+    integer_bits = max(format.integer_bits for format in formats)
+    if not saturates:
+        # beyond its format a number wraps, in gateware, from what was seen
+        largest = float(np.max(np.abs(values), initial=1.0))
+        integer_bits = max(integer_bits, math.frexp(largest)[1])
+    return InputRounding(format=FixedPoint(signed, integer_bits, int(units.max())), host=host)
+
+
+def _first_roundings(rewriter: Rewriter, terminal: Terminal) -> list[Quantize | None] | None:
+    """For each element of an input the rounding that it meets first; None when something else reads it."""
+    edge = terminal.edge
+    found: list[Quantize | None] = [None] * edge.elements
+    waiting = [(edge.name, np.arange(edge.elements).reshape(edge.shape))]
     while waiting:
-        node = waiting.pop()
-        if isinstance(node, Quantize):
-            if (node.rounding, node.overflow) != (Rounding.HALF_EVEN, Overflow.SATURATE):
-                return None
-            found.add(node.format)
-        elif isinstance(node, Reshape | Gather | Clip) and node.output.name not in rewriter.outputs:
-            waiting += rewriter.readers[node.output.name]
-            if isinstance(node, Clip) and not _clips_within(node, waiting):
-                return None
-        else:
+        name, index = waiting.pop()
+        if name in rewriter.outputs:
             return None
-    return found.pop() if len(found) == 1 else None
+        for node in rewriter.readers[name]:
+            if isinstance(node, Quantize):
+                for place in np.unique(index[index >= 0]).tolist():
+                    if found[place] is not None and _meaning(found[place]) != _meaning(node):
+                        return None
+                    found[place] = node
+            elif isinstance(node, Gather):
+                if node.fill and (node.index < 0).any():
+                    return None
+                waiting.append((node.output.name, np.where(node.index < 0, -1, index.ravel()[node.index])))
+            elif isinstance(node, Reshape):
+                waiting.append((node.output.name, index.reshape(node.output.shape)))
+            elif isinstance(node, Clip) and _clips_within(node, rewriter.readers[node.output.name]):
+                waiting.append((node.output.name, index))
+            else:
+                return None
+    return found if any(node is not None for node in found) else None
+
+
+def _meaning(node: Quantize | None) -> tuple[object, ...]:
+    return () if node is None else (node.format, node.rounding, node.overflow)
 
 
 def _clips_within(clip: Clip, readers: list[Node]) -> bool:
