@@ -66,9 +66,10 @@ class _Walk:
         self.parts = Parts()
         self.wire = [False] * len(logic.ops)  # bits of an input, renamed
         self.negated: set[int] = set()
-        self.readers = _readers(logic)
+        used = logic.ref_count  # da4ml counts anew each time
+        self.readers = _readers(logic, used)
         for place, op in enumerate(logic.ops):
-            if logic.ref_count[place] > 0 and self.widths[place] > 0:
+            if used[place] > 0 and self.widths[place] > 0:
                 self._count(place, op)
         for place, negated in zip(logic.out_idxs, logic.out_negs, strict=True):
             if place >= 0 and negated:
@@ -145,11 +146,11 @@ class _Walk:
             self.parts += Parts(chains=1, chain_bits=self.widths[place])
 
 
-def _readers(logic: Any) -> list[list[int]]:
+def _readers(logic: Any, used: Sequence[int]) -> list[list[int]]:
     """Of each operation the places that read it, -1 for an output."""
     readers: list[list[int]] = [[] for _ in logic.ops]
     for place, op in enumerate(logic.ops):
-        if op.opcode == -1 or logic.ref_count[place] == 0:
+        if op.opcode == -1 or used[place] == 0:
             continue
         for source in {op.id0, op.id1, op.data & 0xFFFFFFFF if abs(op.opcode) == 6 else -1} - {-1}:
             readers[source].append(place)

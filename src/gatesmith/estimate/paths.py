@@ -112,10 +112,11 @@ class _Arrivals:
     def __init__(self, logic: Any, is_joined: Callable[[int], bool]) -> None:
         self.logic, self.is_joined = logic, is_joined
         self.values: list[_Value] = []
+        used = logic.ref_count
         for place, op in enumerate(logic.ops):
             keep, integers, fraction = minimal_kif(op.qint)
             low, high = -int(fraction), int(integers) + int(keep)
-            alive = logic.ref_count[place] > 0 and high > low
+            alive = used[place] > 0 and high > low
             bits = self._bits(place, op, low, high) if alive else []
             self.values.append(_Value(low, bits, bool(keep)))
 

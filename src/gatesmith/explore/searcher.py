@@ -16,7 +16,7 @@ from gatesmith.errors import AccuracyLost, UnsupportedOperation
 from gatesmith.estimate import Estimate, estimate
 from gatesmith.explore.cost import adder_bits
 from gatesmith.explore.curve import Point, draw
-from gatesmith.explore.goal import Goal, Measured, goal_for
+from gatesmith.explore.goal import Goal, Measured, classifying, goal_for
 from gatesmith.explore.knobs import Knob, Setting, may_turn_columns, settings_of
 from gatesmith.model import reference
 from gatesmith.model.graph import Graph
@@ -382,7 +382,10 @@ def _report(graph: Graph, integer: Graph, data: Data, trial: _Trial) -> Quantiza
         for name, real in wanted.items()
         if real.ndim > 1 and real.shape[-1] > 1
     ]
-    bits = trial.setting.levels.values()
+    terminal = classifying(graph)
+    if terminal is not None and terminal.edge.elements == 1:
+        agreements.append(float(np.mean(wanted[terminal.edge.name] == given[terminal.edge.name])))
+    bits = [level for knob, level in trial.setting.levels.items() if knob.kind != "prune"]
     return QuantizationReport(
         precision_bits=max(bits, default=START_BITS),
         samples=len(next(iter(data.values()))),
