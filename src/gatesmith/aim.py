@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from numpy.typing import NDArray
 
@@ -102,7 +102,7 @@ class Aim:
         if self.precision != AUTO:
             from gatesmith.quantize import quantize
 
-            integer, report = quantize(graph, data, precision=cast(int, self.precision))
+            integer, report = quantize(graph, data, precision=self.precision)
             return Quantized(graph=integer, facts=report.to_json())
         from gatesmith.explore import labels_of, search_precision
 

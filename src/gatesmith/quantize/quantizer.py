@@ -9,17 +9,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gatesmith.errors import UnsupportedOperation
+from gatesmith.errors import AccuracyLost, UnsupportedOperation
 from gatesmith.model import reference
 from gatesmith.model.graph import Graph
 from gatesmith.model.nodes import ArgMax
 from gatesmith.quantize.allocate import ROUNDING, allocate
 from gatesmith.quantize.calibrate import check_calibration
+from gatesmith.quantize.exact_trees import allocate_exact
 from gatesmith.quantize.fold import fold, with_scaled_inputs
 from gatesmith.quantize.precision import Precision
 from gatesmith.quantize.trees import allocate_trees, holds_trees
 
 __all__ = ["QuantizationReport", "quantize"]
+
+EXACT = "exact"
 
 SCALING_GAIN = 0.25
 """Inputs are scaled on the host when that brings the squared error below this share."""
@@ -30,10 +33,10 @@ class QuantizationReport:
     """What quantising cost, on the calibration data.
 
     ``agreement`` is the share of samples whose largest output is the float model's, None for a single output;
-    ``max_abs_error`` the largest difference of any output.
+    ``max_abs_error`` the largest difference of any output. ``precision_bits`` is None where trees were kept exactly.
     """
 
-    precision_bits: int
+    precision_bits: int | None
     samples: int
     agreement: float | None
     max_abs_error: float
@@ -50,7 +53,7 @@ class QuantizationReport:
 
 
 def quantize(
-    graph: Graph, calibration: Mapping[str, NDArray[Any]] | NDArray[Any] | None, *, precision: int | Precision = 8
+    graph: Graph, calibration: Mapping[str, NDArray[Any]] | NDArray[Any] | None, *, precision: int | str | Precision = 8
 ) -> tuple[Graph, QuantizationReport]:
     """An integer graph that does what the float graph does.
 
@@ -60,8 +63,8 @@ def quantize(
         A float graph.
     calibration : mapping of str to ndarray, or ndarray, shape (samples, *input shape)
         What the model sees in use; see :func:`gatesmith.quantize.calibrate.check_calibration`.
-    precision : int or Precision
-        Bits of weights and activations, 2 to 16, everywhere or by tensor.
+    precision : int, str or Precision
+        Bits of weights and activations, 2 to 16, everywhere or by tensor; ``exact`` keeps every decision of trees.
 
     Raises
     ------
@@ -72,11 +75,16 @@ def quantize(
     UnsupportedOperation
         When the graph is an integer graph already.
     """
-    bits = Precision.of(precision)
+    if isinstance(precision, str) and precision != EXACT:
+        raise AccuracyLost(f"precision {precision!r} is not possible; it is a number of bits or {EXACT}")
     if graph.is_integer:
         raise UnsupportedOperation(f"graph {graph.name!r} has formats already, a float graph is needed")
     data = check_calibration(graph, calibration)
     folded = fold(graph)
+    if isinstance(precision, str):
+        integer = allocate_exact(folded, data)
+        return integer, _report(graph, integer, data, None)
+    bits = Precision.of(precision)
     if holds_trees(folded):
         integer = allocate_trees(folded, data, bits.default)
         return integer, _report(graph, integer, data, bits.default)
@@ -95,7 +103,7 @@ def _squared_error(graph: Graph, integer: Graph, data: dict[str, NDArray[Any]]) 
     return sum(float(np.mean((real - given[name]) ** 2)) for name, real in wanted.items())
 
 
-def _report(graph: Graph, integer: Graph, data: dict[str, NDArray[Any]], precision: int) -> QuantizationReport:
+def _report(graph: Graph, integer: Graph, data: dict[str, NDArray[Any]], precision: int | None) -> QuantizationReport:
     wanted = reference.infer_real(graph, data)
     given = reference.infer_real(integer, data)
     agreements: list[float] = []

@@ -5,9 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from networks import mlp
+from sklearn.datasets import load_iris
+from sklearn.ensemble import RandomForestClassifier
 
-from gatesmith.errors import AccuracyLost
+from gatesmith.errors import AccuracyLost, UnsupportedOperation
 from gatesmith.fixed import FixedPoint
+from gatesmith.frontends import read_model
 from gatesmith.model import reference
 from gatesmith.model.nodes import Dense, grid_bits
 from gatesmith.quantize import Precision, fold, quantize
@@ -79,3 +82,24 @@ def test_numbers_out_of_range(precision: dict[str, object], message: str) -> Non
 def test_as_many_numbers_as_columns() -> None:
     with pytest.raises(AccuracyLost, match="has 2 numbers, it has 7 columns"):
         quantize(GRAPH, X, precision=Precision(weights={FIRST.name: (8, 8)}))
+
+
+def test_a_word_that_is_none() -> None:
+    with pytest.raises(AccuracyLost, match="precision 'best' is not possible; it is a number of bits or exact"):
+        quantize(GRAPH, X, precision="best")
+
+
+def test_exact_is_for_trees() -> None:
+    with pytest.raises(UnsupportedOperation, match="has no trees, precision exact is for trees; give 2 to 16 bits"):
+        quantize(GRAPH, X, precision="exact")
+
+
+def test_exact_keeps_every_decision() -> None:
+    x, y = load_iris(return_X_y=True)
+    estimator = RandomForestClassifier(9, random_state=0).fit(x, y)
+    integer, report = quantize(read_model(estimator), x, precision="exact")
+    assert report.agreement == 1
+    assert report.to_json()["precision_bits"] is None
+    noisy = (x + np.random.default_rng(0).normal(size=x.shape)).astype(np.float32)
+    given = reference.infer_real(integer, {"input": noisy})["probabilities"]
+    assert (given.argmax(axis=1) == estimator.predict(noisy)).all()
