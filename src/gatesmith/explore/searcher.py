@@ -189,15 +189,15 @@ class Searcher:
         base, first = self._beginning(folded, prune=prune)
         self._uniform()
         self._fall(base, first)
-        if may_turn_columns(base):
-            columns = self._try(base, first.setting.with_columns(base))
-            if columns is not None and self._tolerable(columns):
-                self._fall(base, columns)
-            best = self._best()
-            if best is not None and not any(knob.column >= 0 for knob in best.setting.levels):
-                finer = self._try(base, best.setting.with_columns(base))
-                if finer is not None and self._tolerable(finer):
-                    self._fall(base, finer)
+        if not may_turn_columns(base):
+            return
+        best = self._best()
+        # from the best, where little is left to do, before from the beginning, which may take all of the time
+        is_network = best is not None and best.setting.levels.keys() == first.setting.levels.keys()
+        for start in [best, first] if best is not None and is_network else [first]:
+            finer = self._try(base, start.setting.with_columns(base))
+            if finer is not None and self._tolerable(finer) and not self._late():
+                self._fall(base, finer)
 
     def _beginning(self, folded: Graph, *, prune: bool) -> tuple[Graph, _Trial]:
         """The method that has the least error, and the fewest bits with which it is tolerable everywhere."""
