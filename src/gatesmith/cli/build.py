@@ -37,7 +37,7 @@ LOWEST_MHZ, HIGHEST_MHZ = 0.001, 2000.0
 
 @verb
 def build(
-    model: Annotated[Path, typer.Argument(help="Model file: .onnx, .skops, or a pickle")],
+    model: Annotated[Path, typer.Argument(help="Model file of any library that is read; its kind is told by its content.")],
     board: Annotated[str, typer.Option(help="Board to build for; see 'gatesmith boards'.")],
     calibration: Annotated[Path | None, typer.Option(help="Data like the model's inputs: .npz, .npy or .csv")] = None,
     precision: PrecisionOption = "8",

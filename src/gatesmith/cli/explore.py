@@ -17,7 +17,7 @@ __all__ = ["explore"]
 
 @verb
 def explore(
-    model: Annotated[Path, typer.Argument(help="Model file: .onnx, .skops, or a pickle")],
+    model: Annotated[Path, typer.Argument(help="Model file of any library that is read; its kind is told by its content.")],
     board: Annotated[str, typer.Option(help="Board whose logic is counted.")],
     calibration: Annotated[Path | None, typer.Option(help="Data like the model's inputs: .npz, .npy or .csv")] = None,
     labels: LabelsOption = None,

@@ -102,7 +102,8 @@ def _loaded(path: Path) -> Model:
         import hgq  # registers its layers
         import keras
     except ImportError as error:
-        raise NotInstalled("hgq2", "pip install 'gatesmith[hgq]' and a backend of Keras, torch for example") from error
+        hint = f"pip install 'gatesmith[hgq]' and a backend of Keras, and name it in KERAS_BACKEND ({error})"
+        raise NotInstalled("hgq2", hint) from error
     del hgq
     return model_of_object(keras.saving.load_model(path, compile=False, safe_mode=True))
 
