@@ -1,8 +1,12 @@
-"""Writes the README's figures: the demo's own output, and a table from ``results/``. ``--check`` only compares."""
+"""Writes the README's figures and the table of ``docs/models.md`` from ``results/``, and the demo's own output.
+
+``--check`` only compares.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +14,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 README = HERE.parent / "README.md"
+MODELS = HERE.parent / "docs" / "models.md"
 
 
 def result(name: str) -> dict[str, Any]:
@@ -47,6 +52,35 @@ def figures() -> str:
     ]
     lines = ["| what | measured |", "|---|---|", *(f"| {what} | {value} |" for what, value in rows)]
     return "\n".join([*lines, "", f"{machine['cpu']}, {machine['cores']} cores, Python {machine['python']}."])
+
+
+def models() -> str:
+    """A row for each model of ``bench/models.py``."""
+    result_ = result("models")["result"]
+    head = "| model | float | firmware | precision | bits | iCE40 LC | ECP5 COMB | cycles | fmax, MHz |"
+    lines = [head, "|---|---|---|---|---|---|---|---|---|"]
+    for row in result_["rows"]:
+        if "error" in row:
+            continue
+        boards = ["ice40", "ecp5"]
+        logic = [f"{row[f'{b}_logic']:,}" if row[f"{b}_fits"] else _estimated(row[f"{b}_why"]) for b in boards]
+        cycles, fmax = (
+            ", ".join(f"{row[f'{b}_{key}']:g}" for b in boards if row[f"{b}_fits"]) for key in ("cycles", "fmax_mhz")
+        )
+        scores = [_score(row[key]) for key in ("float", "firmware")]
+        cells = [f"{row['model']} ({row['library']})", *scores, row["precision"], row["bits"], *logic, cycles, fmax]
+        lines.append(f"| {' | '.join(cells)} |")
+    loss = f"Mean loss: {result_['mean_loss_points']:.2f} points of accuracy."
+    return "\n".join([*lines, "", loss])
+
+
+def _estimated(why: str) -> str:
+    """The number that the estimate gave for a design that does not fit."""
+    return f"~{int(re.findall(r'about ([0-9]+)', why)[0]):,}, does not fit"
+
+
+def _score(value: float) -> str:
+    return f"{value:.1f} %" if value > 1 else f"R² {value:.3f}"
 
 
 def _accuracy(case: dict[str, Any]) -> str:
@@ -103,8 +137,11 @@ def main() -> None:
     """Write, or compare."""
     text = README.read_text()
     new = put(text, "figures", figures())
+    page = MODELS.read_text()
+    table = put(page, "models", models())
     if "--check" in sys.argv:
-        sys.exit("README's figures are not those of bench/results" if new != text else 0)
+        sys.exit("figures are not those of bench/results" if (new, table) != (text, page) else 0)
+    MODELS.write_text(table)
     README.write_text(put(new, "demo", demo()))
 
 

@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-LONG = {"build_time", "chaos", "dynamic_batching", "exactness", "models_on_demand", "serve_peers"}
+LONG = {"build_time", "chaos", "dynamic_batching", "estimate", "exactness", "field_models", "models"}
+LONG |= {"models_on_demand", "precision", "serve_peers", "trees"}
 
 
 def names() -> list[str]:
     """Every benchmark there is."""
-    return sorted(path.stem for path in HERE.glob("*.py") if path.stem not in {"run", "readme"})
+    return sorted(path.stem for path in HERE.glob("*.py") if path.stem not in {"data_sets", "readme", "run"})
 
 
 def run(name: str) -> dict[str, Any]:

@@ -48,7 +48,7 @@ def regressor() -> Any:
 
     return make_pipeline(
         StandardScaler(),
-        MLPRegressor(hidden_layer_sizes=(8,), solver="lbfgs", alpha=10.0, max_iter=500, random_state=0),
+        MLPRegressor(hidden_layer_sizes=(4,), solver="lbfgs", alpha=1000.0, max_iter=500, random_state=0),
     )
 
 
@@ -121,8 +121,9 @@ def keras_model(data: str, layers: Callable[[], list[Any]], *, image: bool = Fal
         inner: list[Any] = [] if image else [_normalised(keras, given.x)]
         model = keras.Sequential([keras.Input(x.shape[1:], name="x"), *inner, *layers()])
         model.compile("adam", "sparse_categorical_crossentropy")
-        model.optimizer.learning_rate = 1e-2
-        model.fit(x, given.y, epochs=60, batch_size=64, verbose=0)
+        for rate in (1e-2, 1e-3):
+            model.optimizer.learning_rate = rate
+            model.fit(x, given.y, epochs=40, batch_size=64, verbose=0)
         model.save(FOLDER / f"{name}.keras")
 
     return run
@@ -142,8 +143,9 @@ def keras_cnn() -> list[Any]:
     from keras import layers
 
     return [
-        layers.Conv2D(4, 3, strides=2, activation="relu"),
-        layers.MaxPooling2D(2, strides=1),
+        layers.Conv2D(6, 3, strides=2),
+        layers.BatchNormalization(),
+        layers.ReLU(),
         layers.Flatten(),
         layers.Dense(10, activation="softmax"),
     ]
