@@ -27,15 +27,18 @@ from gatesmith.quantize.allocate import OUTPUT_BITS, allocate, on_host
 
 __all__ = ["allocate_trees", "fill", "holds_trees", "rounded", "source"]
 
-KEPT = 0.9995
-"""Share of the calibration samples that keep their class, where the bits that may be used allow it: twice as near as
-the 99.9 % that other samples are to keep, because the thresholds were moved to please these."""
+KEPT = 0.9998
+"""Share of the calibration samples that keep their class, where the bits that may be used allow it: more than the
+99.9 % that other samples are to keep, because the thresholds were moved to please these."""
 
-KEPT_BY_THRESHOLDS = 0.9997
+KEPT_BY_THRESHOLDS = 0.9999
 """The same, before the leaves are rounded."""
 
 BUDGETS = (*(2.0**-i for i in range(6, 16)), 0.0)
 """Shares of the samples that a single threshold may send the other way, the cheapest first."""
+
+ENOUGH_SAMPLES, MOST_COPIES, NEAR_RANKS = 20_000, 9, 3
+"""From so many samples on none are added; copies of the samples at most, and how far in rank a value may move."""
 
 MAX_INPUT_BITS = 24
 """As many as a float32 has."""
@@ -90,7 +93,7 @@ def allocate_trees(graph: Graph, data: Mapping[str, NDArray[Any]], precision: in
     """
     ensemble = next(node for node in graph.nodes if isinstance(node, TreeEnsemble))
     terminal, clip = source(graph, ensemble)
-    x = on_host(terminal, data[terminal.edge.name]).reshape(len(next(iter(data.values()))), -1)
+    x = _denser(on_host(terminal, data[terminal.edge.name]).reshape(len(next(iter(data.values()))), -1))
     seen = x if clip is None else np.clip(x, clip.low, clip.high)
     wanted = ensemble.evaluate([seen], [None])
     known = ensemble if np.isnan(x).any() else replace(ensemble, missing=None)
@@ -105,6 +108,32 @@ def allocate_trees(graph: Graph, data: Mapping[str, NDArray[Any]], precision: in
             nodes.append(valued if node is ensemble else node)
     rewritten = replace(graph, inputs=inputs, nodes=tuple(nodes))
     return allocate(rewritten, dict(data), precision, formats={terminal.edge.name: placed.format})
+
+
+def _denser(x: Real) -> Real:
+    """A few samples, and more like them: each feature takes a value that is near in rank among those that were seen.
+
+    A few hundred samples leave wide gaps around a threshold, in which it could move without any of them telling. So
+    the new values lie in the gaps, where a feature's values are not few ones that come again and again.
+    """
+    copies = min(ENOUGH_SAMPLES // len(x) - 1, MOST_COPIES)
+    if copies < 1:
+        return x
+    generator = np.random.default_rng(0)
+    parts = [x]
+    order = np.argsort(x, axis=0, kind="stable")
+    rank = np.argsort(order, axis=0, kind="stable")
+    seen = np.take_along_axis(x, order, axis=0)
+    is_dense = np.count_nonzero(np.diff(seen, axis=0), axis=0) > len(x) / 2
+    for _ in range(copies):
+        place = np.clip(rank + generator.integers(-NEAR_RANKS, NEAR_RANKS + 1, size=x.shape), 0, len(x) - 1)
+        near, next_one = (
+            np.take_along_axis(seen, np.minimum(place + i, len(x) - 1), axis=0).astype(np.float32) for i in (0, 1)
+        )
+        between = (near + (next_one - near) * generator.random(x.shape, dtype=np.float32)).astype(np.float64)
+        made = np.where(is_dense, between, near)
+        parts.append(np.where(np.isnan(x) | np.isnan(made), x, made))
+    return np.concatenate(parts)
 
 
 def fill(format: FixedPoint, may_miss: bool) -> tuple[HostOperation, ...]:
