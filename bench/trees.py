@@ -33,6 +33,7 @@ from training import mnist_trees
 from gatesmith.contract import HostOperation, HostOperationKind
 from gatesmith.fixed import FixedPoint
 from gatesmith.frontends import read_model
+from gatesmith.gateware.core import Core
 from gatesmith.gateware.forest import plant
 from gatesmith.gateware.trees import grow
 from gatesmith.model import reference
@@ -104,10 +105,13 @@ def sixteen_bits(graph: Graph, x: Any) -> Graph:
     )
 
 
-def synthesize(folder: Path, text: str, command: str) -> dict[str, Any]:
-    """The netlist of the top after a yosys command."""
-    (folder / "core.il").write_text(text)
-    commands = ["read_rtlil core.il", f"{command} -top core", "write_json core.json"]
+def synthesize(folder: Path, core: Core, command: str) -> dict[str, Any]:
+    """The netlist of a core after a yosys command."""
+    (folder / "core.il").write_text(rtlil.convert(core, name="core", emit_src=False))
+    for name, text in core.sources.items():
+        (folder / name).write_text(text)
+    verilog = [f"read_verilog -sv -defer {name}" for name in sorted(core.sources) if name.endswith(".v")]
+    commands = ["read_rtlil core.il", *verilog, f"{command} -top core", "write_json core.json"]
     subprocess.run([sys.executable, "-c", SYNTHESIS, *commands], cwd=folder, check=True, capture_output=True)
     netlist: dict[str, Any] = json.loads((folder / "core.json").read_text())["modules"]["core"]
     return netlist
@@ -142,10 +146,9 @@ def measured(model: Graph) -> dict[str, Any]:
     vectors = random_vectors(model, 500)
     assert (forest.infer(vectors) == reference.infer(model, vectors)).all()
     core = grow(forest, cutoff=1)
-    text = rtlil.convert(core, name="core", emit_src=False)
     with tempfile.TemporaryDirectory() as scratch:
-        total, cells = sites(synthesize(Path(scratch), text, "synth_xilinx -family xc7 -noiopad -flatten"))
-        synthesize(Path(scratch), text, "synth_ecp5")
+        total, cells = sites(synthesize(Path(scratch), core, "synth_xilinx -family xc7 -noiopad -flatten"))
+        synthesize(Path(scratch), core, "synth_ecp5")
         comb, fmax_mhz = place(Path(scratch))
     row = {
         "input": str(model.inputs[0].edge.format),

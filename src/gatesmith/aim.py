@@ -44,6 +44,8 @@ class Aim:
         Bits everywhere; ``auto`` or ``exact``.
     tolerance : float, optional
         Of ``auto``: points of accuracy, agreement or R2 that may be lost.
+    max_error : float, optional
+        Of ``auto``: most that any output of a calibration sample may be from the float model's.
     labels : str or Path of a file, or ndarray, optional
         Of ``auto``: classes or targets of the calibration data, whose file may hold them itself.
     prune : bool
@@ -57,6 +59,7 @@ class Aim:
 
     precision: int | str = 8
     tolerance: float | None = None
+    max_error: float | None = None
     labels: str | Path | NDArray[Any] | None = None
     prune: bool = False
 
@@ -64,7 +67,12 @@ class Aim:
         if isinstance(self.precision, str) and self.precision not in PRECISION_WORDS:
             words = " or ".join(PRECISION_WORDS)
             raise BuildError(f"precision {self.precision!r} is not possible; it is a number of bits, {words}")
-        given = {"tolerance": self.tolerance, "labels": self.labels, "prune": self.prune or None}
+        given = {
+            "tolerance": self.tolerance,
+            "max error": self.max_error,
+            "labels": self.labels,
+            "prune": self.prune or None,
+        }
         stray = [word for word, value in given.items() if value is not None]
         if stray and self.precision != AUTO:
             raise BuildError(f"{stray[0]} is of precision {AUTO!r} alone, and precision is {self.precision}")
@@ -81,8 +89,10 @@ class Aim:
 
     def parameters(self) -> dict[str, Any]:
         """What decides the result, beside the data."""
-        searched = {"tolerance": self.points, "prune": self.prune} if self.precision == AUTO else {}
-        return {"precision": self.precision, **searched}
+        if self.precision != AUTO:
+            return {"precision": self.precision}
+        bound = {} if self.max_error is None else {"max_error": self.max_error}
+        return {"precision": self.precision, "tolerance": self.points, **bound, "prune": self.prune}
 
     def quantized(
         self, graph: Graph, data: Any, *, board: Board, clock_hz: int | None, progress: Callable[[str, float], None]
@@ -111,6 +121,7 @@ class Aim:
             data,
             labels=labels_of(graph, self.labels, data),
             tolerance=self.points,
+            max_error=self.max_error,
             prune=self.prune,
             board=board,
             clock_hz=clock_hz,

@@ -1,8 +1,13 @@
-"""Quantised models that others published: imported without loss, down to the integers of the gateware's adders."""
+"""Models that others published: quantised ones imported without loss, down to the integers of the gateware's adders.
+
+BondMachine's benchmark holds what its own FPGA answered: those are the numbers that ours are compared with.
+"""
 
 from __future__ import annotations
 
+import csv
 import gzip
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +18,8 @@ import pytest
 from numpy.typing import NDArray
 from qonnx_oracle import answers
 
+from gatesmith.aim import Aim
+from gatesmith.boards import find_board
 from gatesmith.fixed import Rounding
 from gatesmith.frontends import read_model
 from gatesmith.gateware.trace import trace
@@ -23,6 +30,7 @@ from gatesmith.quantize import quantize
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 JETS, DIGITS = DATA / "models" / "qkeras_jettagging.onnx", DATA / "models" / "TFC_2W2A.onnx"
+BONDMACHINE = DATA / "bondmachine"
 
 pytestmark = pytest.mark.skipif(not JETS.exists(), reason="the models are no part of the project")
 
@@ -86,3 +94,30 @@ def test_digits_are_read_and_quantised_without_loss() -> None:
     integer, _ = quantize(graph, x[:500])
     assert np.abs(reference.infer_real(integer, {"0": x[:2000]})[name] - given).max() < 1e-12
     assert accuracy(integer, x, y) == pytest.approx(0.9660)
+
+
+def banknotes() -> tuple[NDArray[Any], NDArray[Any]]:
+    """All inputs, and what BondMachine's FPGA answered to the first of them."""
+    with (BONDMACHINE / "bm_banknote_inputs.csv").open() as file:
+        x = np.array([[float(cell.removeprefix("0f")) for cell in row] for row in csv.reader(file)])
+    answers = re.findall(r"[.\d]+(?:e-?\d+)?", (BONDMACHINE / "bm_output.txt").read_text())
+    return x, np.array(answers, float).reshape(-1, 2)
+
+
+def test_banknotes_are_answered_as_by_bondmachine() -> None:
+    """The precision is searched, and every probability is within 1e-3 of the FPGA's."""
+    x, wanted = banknotes()
+    assert (x.shape, wanted.shape) == ((275, 4), (256, 2))
+    graph = read_model(BONDMACHINE / "bm_banknote.json")
+    assert np.abs(reference.infer_real(graph, {"input": x[:256]})["probabilities"] - wanted).max() < 1e-6
+    board = find_board("icebreaker")
+    errors = {}
+    for bound in (None, 1e-3):
+        aim = Aim(precision="auto", max_error=bound)
+        integer = aim.quantized(graph, x, board=board, clock_hz=None, progress=lambda _stage, _done: None).graph
+        integers = integer.inputs[0].edge.fixed.quantize(x)
+        assert (trace(integer).infer(integers) == reference.infer(integer, integers)).all()
+        given = reference.infer_real(integer, {"input": x[:256]})["probabilities"]
+        errors[bound] = np.abs(given - wanted).max()
+    assert (given.argmax(axis=1) == wanted.argmax(axis=1)).all()
+    assert errors[1e-3] <= 1e-3 < errors[None]  # without a bound the classes alone are kept

@@ -17,7 +17,7 @@ from gatesmith.cli.progress import progress_bar
 from gatesmith.cli.registries import CaFile
 from gatesmith.cli.targets import check_out, check_writable, new_folder
 
-__all__ = ["LabelsOption", "PrecisionOption", "PruneOption", "ToleranceOption"]
+__all__ = ["LabelsOption", "MaxErrorOption", "PrecisionOption", "PruneOption", "ToleranceOption"]
 __all__ += ["aim", "build", "cycles", "hertz", "stage_seconds", "summary"]
 
 PrecisionOption = Annotated[
@@ -25,6 +25,9 @@ PrecisionOption = Annotated[
 ]
 ToleranceOption = Annotated[
     float | None, typer.Option(help="Of auto: points of accuracy, agreement or R2 that may be lost; 0.5 without.")
+]
+MaxErrorOption = Annotated[
+    float | None, typer.Option(help="Of auto: most that any output may be from the float model's, as well.")
 ]
 LabelsOption = Annotated[
     Path | None,
@@ -37,11 +40,14 @@ LOWEST_MHZ, HIGHEST_MHZ = 0.001, 2000.0
 
 @verb
 def build(
-    model: Annotated[Path, typer.Argument(help="Model file of any library that is read; its kind is told by its content.")],
+    model: Annotated[
+        Path, typer.Argument(help="Model file of any library that is read; its kind is told by its content.")
+    ],
     board: Annotated[str, typer.Option(help="Board to build for; see 'gatesmith boards'.")],
     calibration: Annotated[Path | None, typer.Option(help="Data like the model's inputs: .npz, .npy or .csv")] = None,
     precision: PrecisionOption = "8",
     tolerance: ToleranceOption = None,
+    max_error: MaxErrorOption = None,
     labels: LabelsOption = None,
     prune: PruneOption = False,
     engine: Annotated[str, typer.Option(help="auto, unrolled or trees")] = "auto",
@@ -69,7 +75,7 @@ def build(
         check_out(out, folder_reference)
     if remote is not None and trust_pickle:
         raise typer.BadParameter("a build service reads no pickles; build here, or save the model in another form")
-    chosen = aim(precision, tolerance=tolerance, labels=labels, prune=prune)
+    chosen = aim(precision, tolerance=tolerance, max_error=max_error, labels=labels, prune=prune)
     if remote is not None and not isinstance(chosen.precision, int):
         raise typer.BadParameter(
             f"a build service takes a number of bits and no --precision {precision}; build here, or ask 'gatesmith "
@@ -145,12 +151,12 @@ def _taggable(tag: str) -> str:
     return str(reference)
 
 
-def aim(precision: str, *, tolerance: float | None, labels: Path | None, prune: bool) -> Any:
+def aim(precision: str, **options: Any) -> Any:
     """How formats are chosen, as the command line says it."""
     from gatesmith.aim import Aim
 
     digits = precision.removeprefix("-").isdecimal()
-    return Aim(precision=int(precision) if digits else precision, tolerance=tolerance, labels=labels, prune=prune)
+    return Aim(precision=int(precision) if digits else precision, **options)
 
 
 def hertz(clock_mhz: float | None) -> int | None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from gatesmith.cli.build import LabelsOption, PruneOption, ToleranceOption, cycles, hertz
+from gatesmith.cli.build import LabelsOption, MaxErrorOption, PruneOption, ToleranceOption, cycles, hertz
 from gatesmith.cli.output import JsonFlag, emit, table, verb
 from gatesmith.cli.progress import progress_bar
 from gatesmith.cli.targets import check_writable
@@ -17,11 +17,14 @@ __all__ = ["explore"]
 
 @verb
 def explore(
-    model: Annotated[Path, typer.Argument(help="Model file of any library that is read; its kind is told by its content.")],
+    model: Annotated[
+        Path, typer.Argument(help="Model file of any library that is read; its kind is told by its content.")
+    ],
     board: Annotated[str, typer.Option(help="Board whose logic is counted.")],
     calibration: Annotated[Path | None, typer.Option(help="Data like the model's inputs: .npz, .npy or .csv")] = None,
     labels: LabelsOption = None,
     tolerance: ToleranceOption = None,
+    max_error: MaxErrorOption = None,
     prune: PruneOption = False,
     clock_mhz: Annotated[float | None, typer.Option(help="Clock of the gateware; the board's own without.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write precision.json and precision.svg to this folder.")] = None,
@@ -47,6 +50,7 @@ def explore(
             data,
             labels=labels_of(graph, labels, data),
             tolerance=TOLERANCE if tolerance is None else tolerance,
+            max_error=max_error,
             prune=prune,
             board=found_board,
             clock_hz=clock_hz,
@@ -80,7 +84,8 @@ def _show(data: dict[str, Any]) -> None:
     ]
     columns = ["", "kind", "bits of weights, activations", "LUTs", "fits", "fmax", "latency", data["metric"], "lost"]
     table("", [*columns, "tolerable"], rows)
+    bound = f", an output may be off by {data['max_error']:g}" if "max_error" in data else ""
     print(
         f"\n{data['board']}, {data['metric']} of the float model {data['float_model']:.2f} % on {data['samples']} "
-        f"samples, {data['tolerance']:g} points may be lost; {data['seconds']:.1f} s"
+        f"samples, {data['tolerance']:g} points may be lost{bound}; {data['seconds']:.1f} s"
     )

@@ -19,10 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gatesmith.contract import HostOperationKind
+from gatesmith.errors import AccuracyLost
 from gatesmith.model.graph import Graph, Terminal
 from gatesmith.model.nodes import ArgMax
 
-__all__ = ["Classes", "Goal", "Measured", "Numbers", "goal_for"]
+__all__ = ["TOLERANCES", "Classes", "Goal", "Limits", "Measured", "Numbers", "farthest", "goal_for"]
 
 Real = NDArray[np.float64]
 Outputs = Mapping[str, Real]
@@ -36,6 +37,8 @@ NOISE = 1.5
 for calibration, than of others."""
 
 SMALLEST = 1e-300
+
+TOLERANCES = (0.0, 50.0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,6 +58,63 @@ class Measured:
     def within(self, tolerance: float) -> bool:
         """Whether the loss is tolerable."""
         return max(self.upper, self.expected, self.changed) <= tolerance
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """What a precision may lose.
+
+    Parameters
+    ----------
+    tolerance : float
+        Points of the measure.
+    max_error : float, optional
+        Most that any output of any sample may be from the float model's.
+
+    Raises
+    ------
+    AccuracyLost
+        When a number is out of range.
+    """
+
+    tolerance: float
+    max_error: float | None = None
+
+    def __post_init__(self) -> None:
+        if not TOLERANCES[0] <= self.tolerance <= TOLERANCES[1]:
+            raise AccuracyLost(
+                f"tolerance is {self.tolerance:g} points, {TOLERANCES[0]:g} to {TOLERANCES[1]:g} are possible",
+                tolerance=self.tolerance,
+            )
+        if self.max_error is not None and not 0 < self.max_error < math.inf:
+            raise AccuracyLost(f"max error is {self.max_error:g}, a positive number is needed")
+
+    def allow(self, measured: Measured, error: float) -> bool:
+        """Whether a loss and the largest error are tolerable."""
+        return measured.within(self.tolerance) and not self._too_far(error)
+
+    def refusal(self, bits: int, loss: float, error: float, *, metric: str, samples: int) -> AccuracyLost:
+        """What is said when so many bits are too few."""
+        if self._too_far(error):
+            return AccuracyLost(
+                f"{bits} bits everywhere miss the float model's outputs by {error:.3g} on {samples} samples, and "
+                f"{self.max_error:g} is possible; use a higher --max-error",
+                error=error,
+                samples=samples,
+            )
+        return AccuracyLost(
+            f"{bits} bits everywhere lose {loss:.2f} points of {metric} on {samples} samples, with what these "
+            f"can tell, and {self.tolerance:g} may be lost; use a higher --tolerance or more calibration data",
+            tolerance=self.tolerance,
+            samples=samples,
+        )
+
+    def to_json(self) -> dict[str, float]:
+        """A plain dictionary of those that there are."""
+        return {"tolerance": self.tolerance, **({} if self.max_error is None else {"max_error": self.max_error})}
+
+    def _too_far(self, error: float) -> bool:
+        return self.max_error is not None and not error <= self.max_error
 
 
 class Goal(ABC):
@@ -197,6 +257,11 @@ def classifying(graph: Graph) -> Terminal | None:
 def _is_scores(terminal: Terminal) -> bool:
     """One axis of scores; several numbers that the model was trained to hit look the same, and are taken for scores."""
     return max(terminal.edge.shape) == terminal.edge.elements
+
+
+def farthest(wanted: Outputs, given: Outputs) -> float:
+    """The largest difference of any output."""
+    return max(float(np.max(np.abs(values - given[name]))) for name, values in wanted.items())
 
 
 def _flat(outputs: Outputs) -> Real:

@@ -16,16 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gatesmith.boards import Board, find_board
-from gatesmith.errors import AccuracyLost, UnsupportedOperation
+from gatesmith.errors import UnsupportedOperation
+from gatesmith.explore.goal import Limits
 from gatesmith.explore.labels import check_labels
 from gatesmith.explore.searcher import Progress, Search, Searcher
 from gatesmith.model.graph import Graph
 from gatesmith.quantize.calibrate import check_calibration
 
-__all__ = ["BUDGET_S", "TOLERANCES", "search_precision"]
+__all__ = ["BUDGET_S", "search_precision"]
 
 BUDGET_S = 120.0
-TOLERANCES = (0.0, 50.0)
 
 
 def search_precision(
@@ -34,6 +34,7 @@ def search_precision(
     *,
     labels: NDArray[Any] | None = None,
     tolerance: float = 0.5,
+    max_error: float | None = None,
     prune: bool = False,
     board: str | Board = "ulx3s-85f",
     clock_hz: int | None = None,
@@ -50,6 +51,9 @@ def search_precision(
         Classes by number or name, or targets of a regression; without them the float model is what is compared with.
     tolerance : float
         Points of accuracy, agreement or R2 that may be lost, 0 to 50.
+    max_error : float, optional
+        Most that any output of any sample may be from the float model's, after the host's operations: a probability's
+        error where a softmax is last.
     prune : bool
         Whether small weights may be set to zero.
     board : str or Board
@@ -60,15 +64,11 @@ def search_precision(
     Raises
     ------
     AccuracyLost
-        When the tolerance or the labels are out of range, or 16 bits lose more than the tolerance.
+        When a limit or the labels are out of range, or 16 bits lose more than the limits allow.
     CalibrationNeeded
         When there is no usable calibration data.
     """
-    if not TOLERANCES[0] <= tolerance <= TOLERANCES[1]:
-        raise AccuracyLost(
-            f"tolerance is {tolerance:g} points, {TOLERANCES[0]:g} to {TOLERANCES[1]:g} are possible",
-            tolerance=tolerance,
-        )
+    limits = Limits(tolerance=tolerance, max_error=max_error)
     if graph.is_integer:
         raise UnsupportedOperation(f"graph {graph.name!r} has formats already, a float graph is needed")
     given = None if calibration is None else _count(calibration)
@@ -79,7 +79,7 @@ def search_precision(
         graph,
         data,
         checked,
-        tolerance=tolerance,
+        limits=limits,
         board=found,
         clock_hz=clock_hz,
         deadline=time.monotonic() + budget_s,

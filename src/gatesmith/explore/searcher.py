@@ -16,7 +16,7 @@ from gatesmith.errors import AccuracyLost, UnsupportedOperation
 from gatesmith.estimate import Estimate, estimate
 from gatesmith.explore.cost import adder_bits
 from gatesmith.explore.curve import Point, draw
-from gatesmith.explore.goal import Goal, Measured, classifying, goal_for
+from gatesmith.explore.goal import Goal, Limits, Measured, classifying, farthest, goal_for
 from gatesmith.explore.knobs import Knob, Setting, may_turn_columns, settings_of
 from gatesmith.model import reference
 from gatesmith.model.graph import Graph
@@ -73,7 +73,7 @@ class Search:
     chosen: Point
     metric: str
     reference: float
-    tolerance: float
+    limits: Limits
     board: str
     samples: int
     seconds: float
@@ -81,7 +81,7 @@ class Search:
     @property
     def limit(self) -> float:
         """The least tolerable value of the metric."""
-        return self.reference - self.tolerance
+        return self.reference - self.limits.tolerance
 
     def facts(self) -> dict[str, Any]:
         """What a firmware keeps of its quantisation."""
@@ -92,7 +92,7 @@ class Search:
                 "float_model": round(self.reference, 3),
                 "value": round(chosen.metric, 3),
                 "loss": round(chosen.loss, 3),
-                "tolerance": self.tolerance,
+                **self.limits.to_json(),
                 "samples": self.samples,
                 "weight_bits": round(chosen.bits[0], 2),
                 "activation_bits": round(chosen.bits[1], 2),
@@ -109,7 +109,7 @@ class Search:
         return {
             "metric": self.metric,
             "float_model": round(self.reference, 3),
-            "tolerance": self.tolerance,
+            **self.limits.to_json(),
             "samples": self.samples,
             "board": self.board,
             "precision": {
@@ -131,6 +131,7 @@ class _Trial:
     setting: Setting
     graph: Graph
     measured: Measured
+    farthest: float
     guess: float
 
 
@@ -141,7 +142,7 @@ class Searcher:
     graph: Graph
     data: Data
     labels: NDArray[Any] | None
-    tolerance: float = field(kw_only=True)
+    limits: Limits = field(kw_only=True)
     board: Board = field(kw_only=True)
     clock_hz: int | None = field(kw_only=True)
     deadline: float = field(kw_only=True)
@@ -158,9 +159,9 @@ class Searcher:
         deciding = deciding[:DECIDING_SAMPLES]
         self.formats = {name: values[formats] for name, values in self.data.items()}
         self.deciding = {name: values[deciding] for name, values in self.data.items()}
-        wanted = reference.infer_real(self.graph, self.deciding)
+        self.wanted = reference.infer_real(self.graph, self.deciding)
         labels = None if self.labels is None else self.labels[deciding]
-        self.goal: Goal = goal_for(self.graph, wanted, labels)
+        self.goal: Goal = goal_for(self.graph, self.wanted, labels)
         self.samples = len(deciding)
 
     def run(self, *, prune: bool) -> Search:
@@ -218,13 +219,7 @@ class Searcher:
             trial = self._try(base, setting)
             if trial and self._tolerable(trial):
                 return base, trial
-        raise AccuracyLost(
-            f"{MORE_BITS[-1]} bits everywhere lose {trial.measured.loss if trial else 100:.2f} points of "
-            f"{self.goal.metric} on {self.samples} samples, with what these can tell, and {self.tolerance:g} may be "
-            f"lost; use a higher --tolerance or more calibration data",
-            tolerance=self.tolerance,
-            samples=self.samples,
-        )
+        raise self._refusal(trial)
 
     def _uniform(self) -> None:
         """The same bits everywhere, as the quantiser does without a search; a few when plans take long."""
@@ -281,11 +276,15 @@ class Searcher:
     def _measured(self, integer: Graph, setting: Setting) -> _Trial:
         outputs = reference.infer_real(integer, self.deciding)
         return _Trial(
-            setting=setting, graph=integer, measured=self.goal.measure(outputs), guess=adder_bits(integer) + 1.0
+            setting=setting,
+            graph=integer,
+            measured=self.goal.measure(outputs),
+            farthest=farthest(self.wanted, outputs),
+            guess=adder_bits(integer) + 1.0,
         )
 
     def _tolerable(self, trial: _Trial) -> bool:
-        return trial.measured.within(self.tolerance)
+        return self.limits.allow(trial.measured, trial.farthest)
 
     def _plan(self, trial: _Trial, kind: str) -> None:
         begun = time.monotonic()
@@ -313,15 +312,14 @@ class Searcher:
     def _best(self) -> _Trial | None:
         return min(self._tolerable_points(), key=lambda each: (each[0].luts, -each[0].metric), default=(None, None))[1]
 
+    def _refusal(self, widest: _Trial | None) -> AccuracyLost:
+        loss, error = (widest.measured.loss, widest.farthest) if widest else (100.0, 0.0)
+        return self.limits.refusal(MORE_BITS[-1], loss, error, metric=self.goal.metric, samples=self.samples)
+
     def _result(self) -> Search:
         best = self._best()
         if best is None:
-            raise AccuracyLost(
-                f"no precision up to {MORE_BITS[-1]} bits loses {self.tolerance:g} points or less of "
-                f"{self.goal.metric} on {self.samples} samples; use a higher --tolerance",
-                tolerance=self.tolerance,
-                samples=self.samples,
-            )
+            raise self._refusal(max(self.points, key=lambda each: each[0].bits, default=(None, None))[1])
         curve = tuple(replace(point, chosen=trial is best) for point, trial in self.points)
         return Search(
             precision=_precision(best),
@@ -332,7 +330,7 @@ class Searcher:
             chosen=next(point for point in curve if point.chosen),
             metric=self.goal.metric,
             reference=self.goal.reference,
-            tolerance=self.tolerance,
+            limits=self.limits,
             board=self.board.name,
             samples=self.samples,
             seconds=time.monotonic() - self.start,

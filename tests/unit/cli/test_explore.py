@@ -55,6 +55,12 @@ def test_explore_shows_the_curve_and_keeps_it(model: Path, tmp_path: Path) -> No
     assert json.loads(told.splitlines()[-1])["curve"] == data["curve"]
 
 
+def test_explore_bounds_the_error(model: Path) -> None:
+    status, text = run("explore", model, "--max-error", "0.01")
+    assert status == 0, text
+    assert "an output may be off by 0.01" in text
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -75,6 +81,7 @@ def test_one_line_for_what_is_wrong(model: Path, options: tuple[str, ...], words
     [
         (("--precision", "soon"), "precision 'soon' is not possible"),
         (("--tolerance", "1"), "tolerance is of precision 'auto' alone"),
+        (("--max-error", "1"), "max error is of precision 'auto' alone"),
         (("--precision", "40"), "precision 40 bits, 2 to 16 are possible"),
     ],
 )

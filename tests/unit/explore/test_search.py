@@ -80,6 +80,18 @@ def test_a_higher_tolerance_is_not_dearer() -> None:
     assert searched("iris-tanh", tolerance=5.0).chosen.luts <= searched("iris-tanh").chosen.luts
 
 
+@pytest.mark.parametrize("name", ["iris", "regressor"])
+def test_no_output_is_further_off_than_it_may_be(name: str) -> None:
+    loose, close = searched(name), searched(name, max_error=0.002)
+    (key,), x = (t.edge.name for t in float_graph(name).outputs), {"input": trained(name).x}
+    wanted = reference.infer_real(float_graph(name), x)[key]
+    far, near = (np.abs(reference.infer_real(each.graph, x)[key] - wanted).max() for each in (loose, close))
+    assert near <= 0.002 < far
+    assert close.chosen.luts > loose.chosen.luts
+    assert close.facts()["search"]["max_error"] == close.to_json()["max_error"] == 0.002
+    assert "max_error" not in loose.to_json()
+
+
 def test_the_same_search_gives_the_same_bytes() -> None:
     again = search_precision(float_graph("iris"), trained("iris").x, labels=trained("iris").y, board=BOARD)
     assert again.graph.digest == searched("iris").graph.digest
@@ -184,6 +196,12 @@ def test_a_tolerance_out_of_range(tolerance: float) -> None:
         search_precision(float_graph("iris"), trained("iris").x, tolerance=tolerance)
 
 
+@pytest.mark.parametrize("error", [0.0, -1.0, float("inf"), float("nan")])
+def test_a_max_error_out_of_range(error: float) -> None:
+    with pytest.raises(AccuracyLost, match=r"max error is .*, a positive number is needed"):
+        search_precision(float_graph("iris"), trained("iris").x, max_error=error)
+
+
 @pytest.mark.parametrize(
     ("labels", "words"),
     [
@@ -219,6 +237,13 @@ def test_further_refusals() -> None:
         search_precision(float_graph("iris"), None)
     with pytest.raises(UnsupportedOperation, match="formats already"):
         search_precision(forest_graph(), np.zeros((5, 3)))
+
+
+def test_a_max_error_that_nothing_meets() -> None:
+    with pytest.raises(
+        AccuracyLost, match=r"16 bits everywhere miss .* outputs by .*, and 1e-09 .* higher --max-error"
+    ):
+        search_precision(float_graph("iris"), trained("iris").x, max_error=1e-9)
 
 
 def test_a_tolerance_that_nothing_meets(monkeypatch: pytest.MonkeyPatch) -> None:
