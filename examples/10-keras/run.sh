@@ -4,7 +4,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-python "$here/train.py" "$work"
+TMPDIR="$work" python "$here/train.py" "$work" # PyTorch leaves a folder there
 gatesmith build "$work/wine.keras" --board icebreaker --calibration "$work/samples.npz" --precision auto \
   --max-error 0.1 --out "$work/firmware"
 gatesmith infer "$work/firmware" --input "$work/test.npy" --json >"$work/answers.json"
