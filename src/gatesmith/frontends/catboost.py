@@ -23,7 +23,7 @@ from gatesmith.contract import HostOperation, HostOperationKind
 from gatesmith.errors import ModelUnreadable, UnsupportedOperation
 from gatesmith.frontends.ensembles import Forest, Tree, checked_features, class_names
 from gatesmith.frontends.frontend import Frontend, GraphBuilder
-from gatesmith.frontends.reading import reading
+from gatesmith.frontends.reading import json_of, reading
 from gatesmith.model.graph import Graph
 
 __all__ = ["CatboostFrontend"]
@@ -85,8 +85,7 @@ def _parsed(path: Path) -> Any:
     with path.open("rb") as file:
         if file.read(len(BINARY)) == BINARY:
             raise _refuse("a binary form", "JSON is read, save it with format='json'")
-    with path.open(encoding="utf-8") as text:
-        return json.load(text, object_hook=_packed)
+    return json_of(path, _packed)
 
 
 def _packed(found: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,6 @@ Every layer has nodes of one kind. A layer of softmax nodes over all nodes befor
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 from gatesmith.contract import HostOperation, HostOperationKind
 from gatesmith.errors import ModelUnreadable, UnsupportedOperation
 from gatesmith.frontends.frontend import Frontend, GraphBuilder
-from gatesmith.frontends.reading import reading
+from gatesmith.frontends.reading import json_of, reading
 from gatesmith.model.graph import Graph
 from gatesmith.model.nodes import Edge
 
@@ -73,7 +72,7 @@ class NeuralbondFrontend(Frontend):
         if not isinstance(source, Path):
             raise UnsupportedOperation("models of neuralbond are files")
         with reading("neuralbond", repr(str(source))):
-            model = json.loads(source.read_bytes())
+            model = json_of(source)
             return _graph(_layers(model["Nodes"], model["Weights"]), name)
 
 

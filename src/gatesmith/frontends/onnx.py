@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gatesmith.contract import HostOperation, HostOperationKind
 from gatesmith.errors import ModelUnreadable, UnsupportedOperation
 from gatesmith.frontends.frontend import Frontend, GraphBuilder
 from gatesmith.frontends.onnx_call import Grid
-from gatesmith.frontends.onnx_file import QONNX_DOMAINS, load
+from gatesmith.frontends.onnx_file import QONNX_DOMAINS, array, load
 from gatesmith.frontends.onnx_ml_operators import ML_OPERATORS
 from gatesmith.frontends.onnx_operators import KEEP_VALUES, OPERATORS, Call, Value
 from gatesmith.frontends.onnx_quantized import QONNX_OPERATORS
@@ -54,16 +55,16 @@ class OnnxFrontend(Frontend):
 
     def read(self, source: object, *, name: str, trust_pickle: bool) -> Graph:
         del trust_pickle  # nothing in an ONNX file runs
-        return _Reader(load(source), name).run()
+        return _Reader(*load(source), name).run()
 
 
 class _Reader:
     """Walks the nodes of one ONNX graph in order."""
 
-    def __init__(self, model: Any, name: str) -> None:
+    def __init__(self, model: Any, weights: dict[str, NDArray[Any]], name: str) -> None:
         self.graph = model.graph
         self.builder = GraphBuilder(name, reserved=frozenset(value.name for value in self.graph.output))
-        self.values: dict[str, Value] = {}
+        self.values: dict[str, Value] = dict(weights)
         self.dtypes: dict[str, np.dtype[Any]] = {}  # of the values that are edges
         self.softmax: set[str] = set()  # values whose edge is the one before a softmax
         self.grids: dict[str, Grid] = {}  # constants that are integers times a scale
@@ -76,14 +77,20 @@ class _Reader:
 
     def run(self) -> Graph:
         for tensor in self.graph.initializer:
-            self.values[tensor.name] = _array(tensor)
+            if tensor.name not in self.values:
+                self.values[tensor.name] = array(tensor)
         inputs = [value for value in self.graph.input if value.name not in self.values]
         batches = {value.name: self._input(value) for value in inputs}
         if len(set(batches.values())) > 1:
             raise UnsupportedOperation(f"inputs have different batches: {batches} (0 is free); they have to be equal")
         self.batch = next(iter(batches.values()), 0) or None
-        for node in self.graph.node:
+        last = {name: place for place, node in enumerate(self.graph.node) for name in node.input}
+        for place, node in enumerate(self.graph.node):
             self._node(node)
+            for name in node.input:
+                # a constant that nothing more reads may be as large as the file
+                if last[name] == place and isinstance(self.values.get(name), np.ndarray):
+                    del self.values[name]
         for value in self.graph.output:
             self._output(value)
         if not self.builder.outputs:
@@ -155,15 +162,6 @@ def _read(builder: GraphBuilder) -> list[Node]:
             needed.update(node.inputs)
             found.append(node)
     return found[::-1]
-
-
-def _array(tensor: Any) -> Any:
-    from onnx import numpy_helper
-
-    try:
-        return numpy_helper.to_array(tensor)
-    except Exception as error:
-        raise ModelUnreadable(f"weights {tensor.name!r} cannot be read: {error}") from error
 
 
 def _dtype(value: Any) -> np.dtype[Any]:

@@ -1,4 +1,8 @@
-"""From the bytes of an ONNX file to a checked ModelProto; weights in other files only from the model's own folder."""
+"""From the bytes of an ONNX file to a checked ModelProto; weights in other files only from the model's own folder.
+
+Large weights are taken out of the model before it is checked: the checker copies it twice, and protobuf frees nothing
+that a message once held.
+"""
 
 # Ref: ONNX external data: keys location (relative to the model's file), offset and length
 # Ref: qonnx 1.0: the domain of its operators has been renamed twice
@@ -10,19 +14,26 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from gatesmith.errors import ModelUnreadable, NotInstalled
 
-__all__ = ["QONNX_DOMAINS", "load"]
+__all__ = ["QONNX_DOMAINS", "array", "load"]
 
 EXTERNAL = 1  # TensorProto.DataLocation
 MAX_BYTES = 1 << 30
 """Of all weights in other files."""
+LARGE = 1 << 16
+"""Bytes of a weight from which it is taken out of the model."""
+
+Weights = dict[str, NDArray[Any]]
 
 QONNX_DOMAINS = ("qonnx.custom_op.general", "finn.custom_op.general", "onnx.brevitas")
 
 
-def load(source: Any) -> Any:
-    """The checked ModelProto of a path or a ModelProto.
+def load(source: Any) -> tuple[Any, Weights]:
+    """The checked ModelProto of a path or a ModelProto, and its large weights, which are empty there.
 
     Raises
     ------
@@ -35,19 +46,52 @@ def load(source: Any) -> Any:
         raise NotInstalled("onnx", "pip install 'gatesmith[onnx]'") from error
     what = repr(str(source)) if isinstance(source, Path) else "the ModelProto"
     try:
-        model = onnx.ModelProto()
+        whole = onnx.ModelProto()
         if isinstance(source, Path):
-            model.ParseFromString(source.read_bytes())
+            whole.ParseFromString(source.read_bytes())
         else:
-            model.CopyFrom(source)
-        _bring_in(model, source.parent if isinstance(source, Path) else None, what)
+            whole.CopyFrom(source)
+        _bring_in(whole, source.parent if isinstance(source, Path) else None, what)
+        weights = _taken_out(whole)
+        model = onnx.ModelProto()
+        model.CopyFrom(whole)
+        del whole
         _declare_domains(model)
         onnx.checker.check_model(model, full_check=False)
     except ModelUnreadable:
         raise
     except Exception as error:
         raise ModelUnreadable(f"{what} is not a valid ONNX model: {_first_line(error)}") from error
-    return model
+    return model, weights
+
+
+def array(tensor: Any) -> NDArray[Any]:
+    """The numbers of a TensorProto.
+
+    Raises
+    ------
+    ModelUnreadable
+        When they are not as many as it says.
+    """
+    from onnx import numpy_helper
+
+    if any(size < 0 for size in tensor.dims):
+        raise ModelUnreadable(f"weights {tensor.name!r} have the shape {list(tensor.dims)}")
+    try:
+        return np.asarray(numpy_helper.to_array(tensor))
+    except Exception as error:
+        raise ModelUnreadable(f"weights {tensor.name!r} cannot be read: {error}") from error
+
+
+def _taken_out(model: Any) -> Weights:
+    found: Weights = {}
+    for tensor in model.graph.initializer:
+        if len(tensor.raw_data) >= LARGE and tensor.data_location != EXTERNAL:
+            found[tensor.name] = array(tensor)
+            tensor.ClearField("raw_data")
+            tensor.ClearField("dims")
+            tensor.dims.append(0)
+    return found
 
 
 def _first_line(error: Exception) -> str:

@@ -67,8 +67,10 @@ def _product(call: Call, x: Edge, weight: Real, scale: Real, bias: Real) -> Edge
     """``x @ (weight * scale) + bias``, the scale apart where it is the same for each column."""
     if x.shape[-1] != len(weight):
         raise call.refuse(f"multiplies data of shape {[-1, *x.shape]} with a matrix of {list(weight.shape)}")
+    if (scale == 1).all():
+        return call.builder.dense(call.name, x, weight, bias)
     columns = np.broadcast_to(np.atleast_2d(scale), weight.shape)
-    if (scale == 1).all() or (columns != columns[0]).any():
+    if (columns != columns[0]).any():
         return call.builder.dense(call.name, x, weight * columns, bias)
     return call.builder.scale(f"{call.name}/scale", call.builder.dense(call.name, x, weight), columns[0], bias)
 

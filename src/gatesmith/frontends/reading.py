@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import re
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 from gatesmith.errors import GatesmithError, ModelError, ModelUnreadable
 
-__all__ = ["reading", "words"]
+__all__ = ["json_of", "reading", "words"]
 
 FOREIGN = (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError, RecursionError, MemoryError)
 """What damaged bytes may set off in Python and numpy."""
+
+BEYOND_ASCII = re.compile(rb"[\x80-\xff]+")
 
 
 @contextmanager
@@ -31,6 +37,19 @@ def reading(library: str, label: str) -> Iterator[None]:
         raise
     except FOREIGN as error:
         raise ModelUnreadable(f"{label} is not a whole {library} model: {words(error)}") from error
+
+
+def json_of(path: Path, hook: Callable[[dict[str, Any]], Any] | None = None) -> Any:
+    """What a file holds, each object through the hook.
+
+    One character beyond ASCII, which CatBoost likes to write, would make the whole text four times as large.
+    """
+    text = BEYOND_ASCII.sub(_escaped, path.read_bytes()).decode("ascii")
+    return json.loads(text, object_hook=hook)
+
+
+def _escaped(found: re.Match[bytes]) -> bytes:
+    return json.dumps(found[0].decode())[1:-1].encode()
 
 
 def words(error: BaseException) -> str:

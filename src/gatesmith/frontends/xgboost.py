@@ -18,7 +18,7 @@ from gatesmith.contract import HostOperation, HostOperationKind
 from gatesmith.errors import ModelUnreadable, UnsupportedOperation
 from gatesmith.frontends.ensembles import Forest, Tree, checked_features, class_names, column
 from gatesmith.frontends.frontend import Frontend, GraphBuilder
-from gatesmith.frontends.reading import reading
+from gatesmith.frontends.reading import json_of, reading
 from gatesmith.frontends.ubjson import decode
 from gatesmith.model.graph import Graph
 
@@ -78,8 +78,7 @@ def _parsed(path: Path) -> Any:
         head = file.read(HEAD_BYTES).lstrip()
     if head[1:].lstrip()[:1] != b'"':  # UBJSON marks the length of a key where JSON has a quote
         return decode(path.read_bytes())
-    with path.open(encoding="utf-8") as text:
-        return json.load(text, object_hook=_packed)
+    return json_of(path, _packed)
 
 
 def _packed(found: dict[str, Any]) -> dict[str, Any]:

@@ -77,12 +77,17 @@ class TreeEnsemble(Node):
         self._check_order(splits)
 
     def _check_order(self, splits: int) -> None:
-        children = np.concatenate([self.left, self.right])
-        named = np.concatenate([self.root, children])
-        whole = np.sort(np.where(named < 0, splits + ~named, named))
-        if not np.array_equal(whole, np.arange(splits + len(self.value))):
+        # one side after the other: the arrays may be as large as the model's file
+        total = splits + len(self.value)
+        named = np.zeros(total, dtype=np.bool_)
+        whole = len(self.root) + 2 * splits == total
+        for side in (self.root, self.left, self.right):
+            places = _places(side, splits)
+            whole = whole and bool(np.all((places >= 0) & (places < total)))
+            named[places if whole else []] = True
+        if not (whole and named.all()):
             raise self.refuse(f"its {splits} splits and {len(self.value)} leaves are not each named exactly once")
-        if np.any((children >= 0) & (children <= np.tile(np.arange(splits), 2))):
+        if any(np.any((side >= 0) & (side <= np.arange(splits))) for side in (self.left, self.right)):
             raise self.refuse("a split leads back to an earlier one")
         if splits and self.feature.min() < 0:
             raise self.refuse(f"a split looks at element {self.feature.min()}")

@@ -17,6 +17,7 @@ from onnx_models import model, node, random_inputs, run, value
 
 from gatesmith.errors import ModelError, ModelUnreadable, UnsupportedOperation
 from gatesmith.frontends import read_model
+from gatesmith.frontends.onnx_file import LARGE, load
 from gatesmith.model import reference
 
 W = np.random.default_rng(1).normal(size=(4, 4)).astype(np.float32)
@@ -172,6 +173,37 @@ def test_weights_beside_the_model(tmp_path: Path) -> None:
     made = model([node("MatMul", "x w")], [X], [Y], w=W)
     onnx.save(made, whole, save_as_external_data=True, location="whole.data", size_threshold=0)
     assert (reference.infer_real(read_model(whole), x)["y"] == W).all()
+
+
+def large(folder: Path) -> tuple[Path, Any]:
+    """A model whose weights are taken out before it is checked, and these."""
+    weights = np.random.default_rng(2).normal(size=(200, 100)).astype(np.float32)
+    assert weights.nbytes >= LARGE
+    nodes = [node("MatMul", "x w", "h"), node("Add", "h w2", "y")]
+    made = model(nodes, [value("x", None, 200)], [value("y", None, 100)], w=weights, w2=weights[0])
+    (folder / "large.onnx").write_bytes(made.SerializeToString())
+    return folder / "large.onnx", weights
+
+
+def test_large_weights_are_taken_out_of_the_model(tmp_path: Path) -> None:
+    path, weights = large(tmp_path)
+    skeleton, taken = load(path)
+    assert list(taken) == ["w"]
+    assert (taken["w"] == weights).all()
+    assert skeleton.ByteSize() < 1000
+    x = np.random.default_rng(3).normal(size=(5, 200))
+    given = reference.infer_real(read_model(path), {"x": x})["y"]
+    assert np.abs(given - (x @ weights.astype(np.float64) + weights[0])).max() < 1e-12
+
+
+@pytest.mark.parametrize("dims", [[200, 101], [0, 0], [-1, 100], [1 << 40, 1 << 40]])
+def test_large_weights_of_another_size(dims: list[int], tmp_path: Path) -> None:
+    path, _ = large(tmp_path)
+    made = onnx.load(path)
+    made.graph.initializer[0].dims[:] = dims
+    with pytest.raises(ModelUnreadable) as caught:
+        read_model(made)
+    assert "\n" not in str(caught.value)
 
 
 OUTSIDE = ["../secret.bin", "/etc/hostname", "link.bin", "folder/../../secret.bin", "", ".", "missing.bin", "a\0b"]
