@@ -109,7 +109,7 @@ def measure(name: str, path: Path) -> dict[str, Any]:
     graph = read_model(path, name=name)
     (terminal,) = graph.inputs
     x = given.x.reshape(len(given.x), *terminal.edge.shape)
-    trained = name.split("-", maxsplit=1)[0] in {"qonnx", "hgq"}
+    trained = name in TRAINED
     aim: Any = 8
     if trained:
         aim = 7 if name == "qonnx-jets" else 8

@@ -249,7 +249,7 @@ MODELS: dict[str, Callable[[str], None]] = {
     "sklearn-iris-mlp": sklearn_model("iris", lambda: mlp(8)),
     "sklearn-cancer-pca": sklearn_model("cancer", reduced),
     "sklearn-wine-forest": sklearn_model("wine", forest),
-    "sklearn-digits-mlp": sklearn_model("digits", lambda: mlp(10, scaled=False)),
+    "sklearn-digits-mlp": sklearn_model("digits", lambda: mlp(10)),
     "sklearn-diabetes-mlp": sklearn_model("diabetes", regressor),
     "onnx-wine-mlp": exported("wine", lambda: mlp(6, activation="tanh")),
     "onnx-wine-qdq": quantized_pairs,

@@ -18,7 +18,9 @@ ALL = "all"
 
 @verb
 def estimate(
-    model: Annotated[Path, typer.Argument(help="Model file of any library that is read; its kind is told by its content.")],
+    model: Annotated[
+        Path, typer.Argument(help="Model file of any library that is read; its kind is told by its content.")
+    ],
     board: Annotated[list[str], typer.Option(help="Board to look at; may be given again, or 'all'.")],
     calibration: Annotated[Path | None, typer.Option(help="Data like the model's inputs: .npz, .npy or .csv")] = None,
     precision: Annotated[int, typer.Option(help="Bits of weights and activations, 2 to 16.")] = 8,
