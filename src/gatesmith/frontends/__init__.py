@@ -62,6 +62,8 @@ def _read(source: object, *, name: str | None, trust_pickle: bool) -> Graph:
 
 def default_name(source: object) -> str:
     """A name for a model that was given none: letters, digits, dash and underscore."""
+    if isinstance(source, tuple) and source:  # a module and its example inputs
+        source = source[0]
     raw = source.stem if isinstance(source, Path) else type(source).__name__
     return re.sub(r"[^a-z0-9_-]+", "-", raw.lower()).strip("-_") or "model"
 
