@@ -24,7 +24,7 @@ import numpy as np
 MEGABYTES = 50
 TARGETS = {"seconds": 10.0, "times_file": 4.0}
 SAMPLES, FEATURES = 20_000, 24
-FIRST_BYTES = b"5"
+RESET = b"5"
 """Written to clear_refs, it makes the peak start again."""
 
 
@@ -89,10 +89,14 @@ def skops_mlp(path: Path, size: float) -> None:
     import skops.io
     from sklearn.neural_network import MLPRegressor
 
-    wide = max(8, int(1800 * size**0.5))
-    x = np.random.default_rng(0).normal(size=(20, wide))
-    network = MLPRegressor(hidden_layer_sizes=(wide, wide), batch_size=20, solver="sgd", max_iter=1)
-    skops.io.dump(network.fit(x, x[:, 0]), path)
+    sizes = [max(8, int(1800 * size**0.5))] * 3 + [1]
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(20, sizes[0]))
+    network = MLPRegressor(hidden_layer_sizes=(2, 2), solver="lbfgs", max_iter=1).fit(x, x[:, 0])
+    network.set_params(hidden_layer_sizes=tuple(sizes[1:-1]))
+    network.coefs_ = [generator.normal(size=pair) / 50 for pair in pairwise(sizes)]
+    network.intercepts_ = [np.zeros(n) for n in sizes[1:]]
+    skops.io.dump(network, path)
 
 
 def noise() -> tuple[Any, Any]:
@@ -102,21 +106,33 @@ def noise() -> tuple[Any, Any]:
 
 
 def xgboost_trees(path: Path, size: float) -> None:
-    """Trees of up to 8,000 leaves, in the form that the file's name asks for."""
+    """One tree of 8,000 leaves many times, in the form that the file's name asks for."""
     import xgboost
 
-    rounds = max(1, int((92 if path.suffix == ".ubj" else 50) * size))
-    options = {"max_depth": 0, "max_leaves": 8000, "grow_policy": "lossguide", "min_child_weight": 0}
-    xgboost.XGBRegressor(n_estimators=rounds, **options).fit(*noise()).save_model(path)
+    options = {"max_depth": 0, "max_leaves": 8000, "grow_policy": "lossguide", "min_child_weight": 0, "n_jobs": 1}
+    booster = xgboost.XGBRegressor(n_estimators=1, **options).fit(*noise()).get_booster()
+    text = json.loads(bytes(booster.save_raw("json")))
+    model = text["learner"]["gradient_booster"]["model"]
+    (tree,), trees = model["trees"], max(1, int((92 if path.suffix == ".ubj" else 60) * size))
+    model["trees"] = [{**tree, "id": place} for place in range(trees)]
+    model["tree_info"], model["iteration_indptr"] = [0] * trees, list(range(trees + 1))
+    model["gbtree_model_param"]["num_trees"] = str(trees)
+    booster.load_model(bytearray(json.dumps(text).encode()))
+    booster.save_model(path)
 
 
 def lightgbm_trees(path: Path, size: float) -> None:
-    """Trees of 4,000 leaves."""
+    """One tree of 4,000 leaves many times."""
     import lightgbm
 
-    options = {"num_leaves": 4000, "min_data_in_leaf": 1, "verbose": -1, "min_sum_hessian_in_leaf": 0}
-    rounds = max(1, int(98 * size))
-    lightgbm.train(options, lightgbm.Dataset(*noise()), rounds).save_model(path)
+    options = {"num_leaves": 4000, "min_data_in_leaf": 1, "min_sum_hessian_in_leaf": 0, "verbose": -1, "num_threads": 1}
+    text = lightgbm.train(options, lightgbm.Dataset(*noise()), 1).model_to_string()
+    head, _, rest = text.partition("Tree=0\n")
+    tree, end, tail = rest.partition("end of trees")
+    trees = [f"Tree={place}\n{tree}" for place in range(max(1, int(130 * size)))]
+    (sizes,) = (line for line in head.splitlines() if line.startswith("tree_sizes="))
+    head = head.replace(sizes, "tree_sizes=" + " ".join(str(len(each)) for each in trees))
+    path.write_text(head + "".join(trees) + end + tail)
 
 
 def catboost_trees(path: Path, size: float) -> None:
@@ -154,7 +170,7 @@ def read(tiny: Path, large: Path) -> dict[str, Any]:
 
     read_model(tiny)
     before = memory("VmRSS")
-    Path("/proc/self/clear_refs").write_bytes(FIRST_BYTES)
+    Path("/proc/self/clear_refs").write_bytes(RESET)
     start = time.perf_counter()
     graph = read_model(large)
     seconds, peak = time.perf_counter() - start, memory("VmHWM") - before
@@ -170,7 +186,7 @@ def vars_of(node: Any) -> list[Any]:
 def run(*arguments: object) -> str:
     """This file again."""
     return subprocess.run(
-        [sys.executable, __file__, *map(str, arguments)], stdout=subprocess.PIPE, text=True, check=True
+        [sys.executable, "-W", "ignore", __file__, *map(str, arguments)], stdout=subprocess.PIPE, text=True, check=True
     ).stdout
 
 
