@@ -73,7 +73,9 @@ class Span:
 
 def product(builder: GraphBuilder, name: str, x: Edge, grid: Grid, bias: Real) -> Edge:
     """``x @ (integers * scale) + bias``, the scale apart where it is the same for each column."""
+    if (grid.scale == 1).all():
+        return builder.dense(name, x, grid.integers, bias)
     columns = np.broadcast_to(np.atleast_2d(grid.scale), grid.integers.shape)
-    if (grid.scale == 1).all() or (columns != columns[0]).any():
+    if (columns != columns[0]).any():
         return builder.dense(name, x, grid.integers * columns, bias)
     return builder.scale(f"{name}/scale", builder.dense(name, x, grid.integers), columns[0], bias)

@@ -101,8 +101,14 @@ class _Reader:
         self.batch = next(iter(batches.values()), None)
         steps = _needed(self.program)
         _check_in_place(self.program)
+        last = {name: step for step in steps for name in _references(step)}
         for step in steps:
             self._step(step)
+            for name in _references(step):
+                # a constant that nothing more reads may be as large as the file
+                if last[name] is step and not isinstance(self.values.get(name), Edge):
+                    self.values.pop(name, None)
+                    self.program.constants.pop(name, None)
         inputs = {terminal.edge.name for terminal in self.builder.inputs}
         for name, value in self.program.outputs:
             self._output(f"{name}_output" if name in inputs else name, value)
