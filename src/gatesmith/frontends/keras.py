@@ -27,10 +27,11 @@ class KerasFrontend(Frontend):
     def accepts(self, source: object) -> bool:
         if not isinstance(source, Path):
             return any(kind.__module__.startswith("keras.") and kind.__name__ == "Model" for kind in type(source).mro())
-        if not zipfile.is_zipfile(source):
-            return False
-        with zipfile.ZipFile(source) as archive:
-            return {"config.json", "model.weights.h5"} <= {*archive.namelist()}
+        try:
+            with zipfile.ZipFile(source) as archive:
+                return {"config.json", "model.weights.h5"} <= {*archive.namelist()}
+        except (zipfile.BadZipFile, ValueError, NotImplementedError):
+            return False  # another kind of file, or one that is too damaged to tell
 
     def read(self, source: Any, *, name: str, trust_pickle: bool) -> Graph:
         del trust_pickle  # nothing in a .keras file runs
