@@ -57,12 +57,12 @@ TRAINED = {"hgq-iris", "hgq-banknote", "qonnx-jets", "onnx-wine-qdq"}
 
 def data_of(name: str) -> Any:
     """The split of a model's data, in the shape of its input."""
-    library, rest = name.split("-", 1)
+    _, rest = name.split("-", 1)
     if name == "qonnx-jets":
         return split("jets")
     key = rest.split("-")[0]
     given = split("images" if name in IMAGES else key)
-    if library == "bondmachine":
+    if name == "bondmachine-banknote":
         return scaled_banknote()
     if name in IMAGES:
         index = IMAGES[name]

@@ -75,8 +75,9 @@ def models() -> str:
 
 
 def _estimated(why: str) -> str:
-    """The number that the estimate gave for a design that does not fit."""
-    return f"~{int(re.findall(r'about ([0-9]+)', why)[0]):,}, does not fit"
+    """What a design that does not fit needs, as the estimate or the router says."""
+    ((about, count),) = re.findall(r"(about|needs) ([0-9]+)", why)
+    return f"{'~' if about == 'about' else ''}{int(count):,}, does not fit"
 
 
 def _score(value: float) -> str:

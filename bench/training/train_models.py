@@ -5,6 +5,7 @@ Seeds are fixed; another version of a library may still train another model, so 
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import warnings
@@ -245,6 +246,34 @@ def catboost_model(data: str, **options: Any) -> Callable[[str], None]:
     return run
 
 
+def bondmachine_model(data: str, hidden: int) -> Callable[[str], None]:
+    """A network in the JSON of BondMachine's neuralbond: nodes and weights, each with its place."""
+
+    def run(name: str) -> None:
+        from sklearn.neural_network import MLPClassifier
+
+        given = split(data)
+        model = MLPClassifier((hidden,), solver="lbfgs", alpha=0.1, max_iter=2000, random_state=0)
+        model.fit(given.x, given.y)
+        classes = len(model.classes_)
+        matrices = [*model.coefs_, np.ones((classes, classes)), np.eye(classes)]
+        biases = [np.zeros(given.x.shape[1]), *model.intercepts_, np.zeros(classes), np.zeros(classes)]
+        kinds = ["input", "relu", "summation", "softmax", "output"]
+        nodes = [
+            {"Layer": layer, "Pos": place, "Type": kinds[layer], "Bias": float(bias)}
+            for layer, values in enumerate(biases)
+            for place, bias in enumerate(values)
+        ]
+        weights = [
+            {"Layer": layer, "PosCurrLayer": here, "PosPrevLayer": there, "Value": float(matrix[there, here])}
+            for layer, matrix in enumerate(matrices, 1)
+            for there, here in np.argwhere(matrix).tolist()
+        ]
+        (FOLDER / f"{name}.json").write_text(json.dumps({"Nodes": nodes, "Weights": weights}))
+
+    return run
+
+
 MODELS: dict[str, Callable[[str], None]] = {
     "sklearn-iris-mlp": sklearn_model("iris", lambda: mlp(8)),
     "sklearn-cancer-pca": sklearn_model("cancer", reduced),
@@ -264,6 +293,7 @@ MODELS: dict[str, Callable[[str], None]] = {
     "lightgbm-cancer": lightgbm_model("cancer", n_estimators=20, num_leaves=8),
     "lightgbm-wine": lightgbm_model("wine", n_estimators=10, num_leaves=6),
     "catboost-iris": catboost_model("iris", iterations=10, depth=3),
+    "bondmachine-iris": bondmachine_model("iris", 4),
     "catboost-banknote": catboost_model("banknote", iterations=30, depth=4),
 }
 
