@@ -153,9 +153,11 @@ def _taggable(tag: str) -> str:
 
 def aim(precision: str, **options: Any) -> Any:
     """How formats are chosen, as the command line says it."""
-    from gatesmith.aim import Aim
+    from gatesmith.aim import PRECISION_WORDS, Aim
 
     digits = precision.removeprefix("-").isdecimal()
+    if not digits and precision not in PRECISION_WORDS:
+        raise typer.BadParameter(f"--precision is {precision!r}; a number of bits, {' or '.join(PRECISION_WORDS)}")
     return Aim(precision=int(precision) if digits else precision, **options)
 
 
