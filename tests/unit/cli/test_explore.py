@@ -79,7 +79,6 @@ def test_one_line_for_what_is_wrong(model: Path, options: tuple[str, ...], words
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--precision", "soon"), "precision 'soon' is not possible"),
         (("--tolerance", "1"), "tolerance is of precision 'auto' alone"),
         (("--max-error", "1"), "max error is of precision 'auto' alone"),
         (("--precision", "40"), "precision 40 bits, 2 to 16 are possible"),
