@@ -31,9 +31,12 @@ from gatesmith.model.nodes import (
 )
 from gatesmith.tensor import Datatype
 
-__all__ = ["Frontend", "GraphBuilder"]
+__all__ = ["SPLIT", "Frontend", "GraphBuilder"]
 
 Real = NDArray[np.float64]
+
+SPLIT = "give out what is before it, build that, and compute the rest on the host"
+"""What to do about an operation that has no translation."""
 
 MAX_GATHERED = 1 << 24
 """Elements that :meth:`GraphBuilder.gather` makes of a sample at most: 128 MiB of places."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from gatesmith.contract import HostOperation, HostOperationKind
 from gatesmith.errors import GatesmithError, ModelUnreadable, UnsupportedOperation
-from gatesmith.frontends.frontend import Frontend, GraphBuilder
+from gatesmith.frontends.frontend import SPLIT, Frontend, GraphBuilder
 from gatesmith.frontends.keras_call import Call
 from gatesmith.frontends.keras_file import Layer, Model, Reference, model_of_file, model_of_object
 from gatesmith.frontends.keras_hgq import HGQ_LAYERS
@@ -98,8 +98,9 @@ class _Reader:
             return self._inner(layer, layer.inner, inputs)
         known = LAYERS | HGQ_LAYERS
         if layer.kind not in known:
+            names = ", ".join(sorted(known))
             raise UnsupportedOperation(
-                f"layer {layer.name!r} ({layer.kind}) is not supported; supported are {', '.join(sorted(known))}",
+                f"layer {layer.name!r} ({layer.kind}) is not supported; supported are {names}; {SPLIT}",
                 node=layer.name,
                 operation=layer.kind,
             )

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from gatesmith.contract import HostOperation, HostOperationKind
 from gatesmith.errors import ModelUnreadable, UnsupportedOperation
-from gatesmith.frontends.frontend import Frontend, GraphBuilder
+from gatesmith.frontends.frontend import SPLIT, Frontend, GraphBuilder
 from gatesmith.frontends.onnx_call import Grid
 from gatesmith.frontends.onnx_file import QONNX_DOMAINS, array, load
 from gatesmith.frontends.onnx_ml_operators import ML_OPERATORS
@@ -132,7 +132,7 @@ class _Reader:
         operator = SUPPORTED.get(node.domain, {}).get(node.op_type)
         if operator is None:
             names = sorted({name for operators in SUPPORTED.values() for name in operators})
-            raise call.refuse(f"is not supported; supported are {', '.join(names)}")
+            raise call.refuse(f"is not supported; supported are {', '.join(names)}; {SPLIT}")
         if any(given in self.class_names for given in node.input):
             if node.op_type not in KEEP_VALUES:
                 raise call.refuse("reads the name of a class, which must be last")

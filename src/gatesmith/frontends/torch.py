@@ -16,7 +16,7 @@ from typing import Any
 
 from gatesmith.contract import HostOperation, HostOperationKind
 from gatesmith.errors import ModelUnreadable, UnsupportedOperation
-from gatesmith.frontends.frontend import Frontend, GraphBuilder
+from gatesmith.frontends.frontend import SPLIT, Frontend, GraphBuilder
 from gatesmith.frontends.reading import reading
 from gatesmith.frontends.rounding import Grid
 from gatesmith.frontends.torch_arrays import KEEP_VALUES, VIEWS
@@ -148,7 +148,7 @@ class _Reader:
         operator = OPERATORS.get(_functional(step.operator))
         if operator is None:
             names = ", ".join(sorted(name.removesuffix(SUFFIX) for name in OPERATORS))
-            raise call.refuse(f"is not supported; supported are {names}")
+            raise call.refuse(f"is not supported; supported are {names}; {SPLIT}")
         read = list(_references(step))
         after_softmax = [name for name in read if name in self.softmax]
         results = call.run(operator)
