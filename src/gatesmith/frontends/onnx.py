@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from gatesmith.contract import HostOperation, HostOperationKind
 from gatesmith.errors import ModelUnreadable, UnsupportedOperation
 from gatesmith.frontends.frontend import SPLIT, Frontend, GraphBuilder
-from gatesmith.frontends.onnx_call import Grid
 from gatesmith.frontends.onnx_file import QONNX_DOMAINS, array, load
 from gatesmith.frontends.onnx_ml_operators import ML_OPERATORS
 from gatesmith.frontends.onnx_operators import KEEP_VALUES, OPERATORS, Call, Value
 from gatesmith.frontends.onnx_quantized import QONNX_OPERATORS
+from gatesmith.frontends.rounding import Grid
 from gatesmith.model.graph import Graph
 from gatesmith.model.nodes import Edge, Node
 from gatesmith.tensor import Datatype

@@ -10,7 +10,8 @@ import math
 import numpy as np
 
 from gatesmith.frontends.frontend import MAX_GATHERED
-from gatesmith.frontends.onnx_call import MAX_CONSTANT, Call, Constant, Grid, Operator, Value
+from gatesmith.frontends.onnx_call import MAX_CONSTANT, Call, Constant, Operator, Value
+from gatesmith.frontends.rounding import Grid
 from gatesmith.model.nodes import Edge
 
 __all__ = ["ARRAY_OPERATORS", "expanded"]

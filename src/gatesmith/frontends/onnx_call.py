@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,9 +10,10 @@ from numpy.typing import NDArray
 
 from gatesmith.errors import GatesmithError, ModelUnreadable, UnsupportedOperation
 from gatesmith.frontends.frontend import GraphBuilder
+from gatesmith.frontends.rounding import Grid
 from gatesmith.model.nodes import Edge
 
-__all__ = ["KEEP_VALUES", "MAX_CONSTANT", "Call", "Constant", "Grid", "Operator", "Value", "is_power_of_two"]
+__all__ = ["KEEP_VALUES", "MAX_CONSTANT", "Call", "Constant", "Operator", "Value"]
 
 Value = Edge | NDArray[Any]
 Constant = NDArray[Any]
@@ -25,19 +25,6 @@ KEEP_VALUES = frozenset(
     {"Cast", "Dropout", "Flatten", "Identity", "Normalizer", "Reshape", "Squeeze", "Unsqueeze", "ZipMap"}
 )
 """Operators after which a softmax may still be the last one."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Grid:
-    """A constant that is whole numbers times a scale, which broadcasts to their shape."""
-
-    integers: NDArray[np.float64]
-    scale: NDArray[np.float64]
-
-
-def is_power_of_two(values: NDArray[np.float64]) -> bool:
-    """Whether all are; a product with one loses nothing."""
-    return bool((np.abs(np.frexp(values)[0]) == 0.5).all())
 
 
 class Reader(Protocol):

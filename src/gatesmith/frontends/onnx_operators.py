@@ -20,6 +20,7 @@ from gatesmith.frontends.onnx_arrays import ARRAY_OPERATORS, expanded
 from gatesmith.frontends.onnx_call import KEEP_VALUES, MAX_CONSTANT, Call, Constant, Operator, Value
 from gatesmith.frontends.onnx_quantized import QDQ_OPERATORS
 from gatesmith.frontends.onnx_windows import WINDOW_OPERATORS
+from gatesmith.frontends.rounding import Grid, product
 from gatesmith.model.node import Edge, Real
 from gatesmith.model.nodes import LookupTable
 
@@ -67,12 +68,7 @@ def _product(call: Call, x: Edge, weight: Real, scale: Real, bias: Real) -> Edge
     """``x @ (weight * scale) + bias``, the scale apart where it is the same for each column."""
     if x.shape[-1] != len(weight):
         raise call.refuse(f"multiplies data of shape {[-1, *x.shape]} with a matrix of {list(weight.shape)}")
-    if (scale == 1).all():
-        return call.builder.dense(call.name, x, weight, bias)
-    columns = np.broadcast_to(np.atleast_2d(scale), weight.shape)
-    if (columns != columns[0]).any():
-        return call.builder.dense(call.name, x, weight * columns, bias)
-    return call.builder.scale(f"{call.name}/scale", call.builder.dense(call.name, x, weight), columns[0], bias)
+    return product(call.builder, call.name, x, Grid(integers=weight, scale=scale), bias)
 
 
 def _batch_normalization(call: Call) -> Value:

@@ -10,13 +10,14 @@ counts in whole numbers between a division and a product.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from gatesmith.fixed import FixedPoint, Rounding
-from gatesmith.frontends.onnx_call import Call, Grid, Operator, Value, is_power_of_two
+from gatesmith.frontends.onnx_call import Call, Operator, Value
+from gatesmith.frontends.rounding import Grid, Span, is_power_of_two
 from gatesmith.model.node import Real
 from gatesmith.model.nodes import Edge
 
@@ -30,25 +31,6 @@ ROUNDINGS = {
     "FLOOR": Rounding.TRUNCATE,
 }
 """Those that a graph has too."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Range:
-    """The integers of a rounded tensor, and how numbers become them: ``round(x / scale + zero)``."""
-
-    low: int
-    high: int
-    rounding: Rounding
-    scale: Real
-    zero: Real
-
-    @property
-    def format(self) -> FixedPoint:
-        return FixedPoint.covering(self.low, self.high, 0)
-
-    def integers(self, values: Real) -> Real:
-        units = values / self.scale + self.zero
-        return np.clip(np.floor(units) if self.rounding is Rounding.TRUNCATE else np.rint(units), self.low, self.high)
 
 
 def _quant(call: Call) -> Value:
@@ -69,15 +51,15 @@ def _quant(call: Call) -> Value:
 def _rounded(call: Call, low: int, high: int, rounding: Rounding) -> Value:
     value, scale, zero = call.value(0), _scale(call, 1), call.constant(2).astype(np.float64)
     if not isinstance(value, Edge):
-        span = _Range(low=low, high=high, rounding=rounding, scale=scale, zero=zero)
+        span = Span(low=low, high=high, rounding=rounding, scale=scale, zero=zero)
         whole = span.integers(value.astype(np.float64)) - zero
         _remember(call, whole, scale)
         return np.asarray(whole * scale)
     x = call.real()
-    span = _Range(
+    span = Span(
         low=low, high=high, rounding=rounding, scale=call.aligned(scale, x.shape), zero=call.aligned(zero, x.shape)
     )
-    return _back(call, _round_edge(call, x, span), span)
+    return span.real(call.builder, call.name, span.rounded(call.builder, call.name, x))
 
 
 def _scale(call: Call, index: int) -> Real:
@@ -90,31 +72,6 @@ def _scale(call: Call, index: int) -> Real:
 def _remember(call: Call, whole: Real, scale: Real) -> None:
     if not is_power_of_two(scale):  # a product with such a scale loses nothing
         call.reader.grids[call.node.output[0]] = Grid(integers=whole, scale=scale)
-
-
-def _round_edge(call: Call, x: Edge, span: _Range) -> Edge:
-    """The integers of an edge; with a single power of two for a scale, times that."""
-    builder, name, format = call.builder, call.name, span.format
-    if _is_format(span):
-        exponent = int(np.log2(span.scale.item()))
-        format = FixedPoint(format.signed, format.integer_bits + exponent, -exponent)
-    else:
-        x = builder.scale(f"{name}/units", x, 1.0 / span.scale, span.zero)
-    ends = format.dequantize([span.low, span.high])
-    if (span.low, span.high) != (format.min_integer, format.max_integer):
-        x = builder.clip(f"{name}/narrow", x, float(ends[0]), float(ends[1]))
-    return builder.quantize(name, x, format, rounding=span.rounding)
-
-
-def _is_format(span: _Range) -> bool:
-    return span.scale.size == 1 and is_power_of_two(span.scale) and not span.zero.any()
-
-
-def _back(call: Call, x: Edge, span: _Range) -> Edge:
-    """From integers to the numbers that they stand for."""
-    if _is_format(span):
-        return x
-    return call.builder.scale(f"{call.name}/scale", x, span.scale, -span.zero * span.scale)
 
 
 def _bipolar(call: Call) -> Value:
@@ -166,14 +123,14 @@ def _quantize_linear(call: Call) -> Value:
     if dtype.kind not in "iu":
         raise call.refuse(f"rounds to {dtype}, whole numbers are possible")
     info = np.iinfo(dtype)
-    span = _Range(low=int(info.min), high=int(info.max), rounding=Rounding.HALF_EVEN, scale=scale, zero=zero)
+    span = Span(low=int(info.min), high=int(info.max), rounding=Rounding.HALF_EVEN, scale=scale, zero=zero)
     if not isinstance(value, Edge):
         return span.integers(value.astype(np.float64)).astype(dtype)
     x = call.real()
     span = replace(span, scale=call.aligned(scale, x.shape), zero=call.aligned(zero, x.shape))
-    rounded = _round_edge(call, x, span)
+    rounded = span.rounded(call.builder, call.name, x)
     call.dtype = dtype
-    if not _is_format(span):
+    if not span.is_format:
         return rounded
     # the integers themselves, which are what this operator gives
     return call.builder.scale(f"{call.name}/integers", rounded, 1.0 / span.scale, np.array(0.0))
