@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -34,9 +35,9 @@ class Linear(Node):
                     not_finite=count,
                 )
 
+    @abstractmethod
     def product(self, x: Real, weight: Real) -> Real:
         """Product of values of shape (batch, *input shape) with weights of this node's shape."""
-        raise NotImplementedError
 
     def evaluate(self, inputs: Sequence[Real], formats: Sequence[FixedPoint | None]) -> Real:
         del formats
