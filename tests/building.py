@@ -97,8 +97,10 @@ class Site:
         return list(self._processes().values())
 
     def pids(self, words: str) -> list[int]:
-        """Of those whose command line holds some words, and that are no guards on their way to become them."""
-        return [pid for pid, line in self._processes().items() if words in line and "guard.py" not in line]
+        """Of those whose command line holds some words: no guard that will become one, no fork that will not stay one."""
+        living = self._processes()
+        named = {pid for pid, line in living.items() if words in line and "guard.py" not in line}
+        return [pid for pid in named if living.get(parent := _parent(pid)) != living[pid] or parent not in named]
 
     def _processes(self) -> dict[int, str]:
         found = {}
@@ -115,6 +117,14 @@ class Site:
         while left := self.processes():
             assert time.monotonic() < end, left
             time.sleep(0.02)
+
+
+def _parent(pid: int) -> int:
+    """The parent of a process; 0 when it has ended."""
+    with contextlib.suppress(OSError):
+        # Ref: proc_pid_stat(5): the name, in parentheses, may hold anything; state and parent follow it
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return 0
 
 
 @contextlib.contextmanager
