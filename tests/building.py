@@ -97,7 +97,7 @@ class Site:
         return list(self._processes().values())
 
     def pids(self, words: str) -> list[int]:
-        """Of those whose command line holds some words: no guard that will become one, no fork that will not stay one."""
+        """Of those whose command line holds some words: no guard on its way to become one, no fork of one."""
         living = self._processes()
         named = {pid for pid, line in living.items() if words in line and "guard.py" not in line}
         return [pid for pid in named if living.get(parent := _parent(pid)) != living[pid] or parent not in named]
