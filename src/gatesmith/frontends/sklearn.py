@@ -21,10 +21,11 @@ from gatesmith.errors import GatesmithError, ModelUnreadable, NotInstalled, Unsu
 from gatesmith.frontends.frontend import Frontend, GraphBuilder
 from gatesmith.frontends.reading import words
 from gatesmith.frontends.sklearn_columns import Columns, class_of, feature_count, is_sklearn, opened, transformed
-from gatesmith.frontends.sklearn_linear import KERNELS, LINEAR, decision
+from gatesmith.frontends.sklearn_linear import KERNELS, LINEAR, counts_votes, decision, votes
 from gatesmith.frontends.sklearn_trees import TREES, Scores, tree_scores
 from gatesmith.model.graph import Graph
 from gatesmith.model.nodes import Edge
+from gatesmith.tensor import Datatype
 
 __all__ = ["SklearnFrontend"]
 
@@ -144,7 +145,7 @@ def _predictor(columns: Columns, estimator: Any) -> None:
     if name in {"MLPClassifier", "MLPRegressor"}:
         return _mlp(columns, estimator)
     if name in LINEAR | KERNELS:
-        return _linear(columns, estimator)
+        return _votes(columns, estimator) if counts_votes(estimator) else _linear(columns, estimator)
     if name in TREES:
         return _trees(tree_scores(columns, estimator), columns.builder, estimator)
     raise UnsupportedOperation(
@@ -208,6 +209,13 @@ def _linear(columns: Columns, estimator: Any) -> None:
     scores = columns.product("linear", made.weight, made.bias)
     host = SOFTMAX if made.kind == "probabilities" else ()
     columns.builder.output(scores, made.kind, host=host, labels=_labels(estimator) if made.is_by_class else ())
+
+
+def _votes(columns: Columns, estimator: Any) -> None:
+    made = votes(columns, estimator)
+    columns.builder.output(made.scores, "scores", labels=_labels(estimator))
+    if made.first is not None:
+        columns.builder.output(made.first, "class", datatype=Datatype.INT64)
 
 
 def _trees(scores: Scores, builder: GraphBuilder, estimator: Any) -> None:
