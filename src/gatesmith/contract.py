@@ -58,22 +58,36 @@ class Port:
     labels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        check_labels(self.spec.name, self.labels, self.elements)
+        check_labels(self.spec.name, self.labels, math.prod(self.spec.shape[1:]))
         fills = [operation.kind for operation in self.host].count(HostOperationKind.FILL)
         if fills and self.host[-1].kind is not HostOperationKind.FILL:
             raise ManifestInvalid(f"tensor {self.spec.name!r} has host operations after the one that fills")
-        for operation in self.host:
-            if operation.elements not in {None, self.elements}:
-                raise ManifestInvalid(
-                    f"tensor {self.spec.name!r} has {self.elements} elements, the host's {operation.kind} is for "
-                    f"{operation.elements}"
-                )
+        self._check_elements()
         if self.spec.missing != bool(fills):
             object.__setattr__(self, "spec", replace(self.spec, missing=bool(fills)))
 
+    def _check_elements(self) -> None:
+        count = self.elements
+        for operation in self.host:
+            if operation.elements not in {None, count}:
+                raise ManifestInvalid(
+                    f"tensor {self.spec.name!r} has {count} elements, the host's {operation.kind} is for "
+                    f"{operation.elements}"
+                )
+            if operation.leaves_one:
+                count = 1
+                if self.spec.shape[1:] != (1,):
+                    raise ManifestInvalid(
+                        f"tensor {self.spec.name!r} has the shape {list(self.spec.shape)}, the host's {operation.kind} "
+                        f"leaves [-1, 1]"
+                    )
+
     @property
     def elements(self) -> int:
-        """Numbers in one sample of this port."""
+        """Numbers in one sample of this port on the wire; the client's, unless the host leaves fewer of them."""
+        for operation in self.host:
+            if operation.leaves_one:
+                return len(operation.weights)
         return math.prod(self.spec.shape[1:])
 
     @property
@@ -108,6 +122,14 @@ class Contract:
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     _codec: _Codec | None = field(default=None, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        for port in self.inputs:
+            for operation in port.host:
+                if operation.leaves_one:
+                    raise ManifestInvalid(
+                        f"input {port.spec.name!r} has the host's {operation.kind}, which is for outputs"
+                    )
 
     @property
     def input_bits(self) -> int:

@@ -27,6 +27,7 @@ class HostOperationKind(StrEnum):
     BIN = "bin"  # how many of its edges lie below x, per element
     FILL = "fill"  # a missing value (NaN) becomes a number, numbers are at most another; the last of an input
     SOFTMAX = "softmax"  # over the last axis
+    MEDIAN = "median"  # one number in place of a flat sample, each element with its weight; of an output alone
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,7 +35,8 @@ class HostOperation:
     """One float64 operation on the host, declared in the contract.
 
     ``scale`` and ``offset`` belong to SCALE: one number for each element of a sample, row-major. ``edges`` belong to
-    BIN: for each element of a sample its numbers, ascending. ``missing`` and ``most`` belong to FILL.
+    BIN: for each element of a sample its numbers, ascending. ``missing`` and ``most`` belong to FILL. ``weights``
+    belong to MEDIAN: one for each element, not negative.
     """
 
     kind: HostOperationKind
@@ -43,6 +45,7 @@ class HostOperation:
     edges: tuple[tuple[float, ...], ...] = ()
     missing: float = 0.0
     most: float = 0.0
+    weights: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if self.kind is HostOperationKind.SCALE and (len(self.scale) != len(self.offset) or not self.scale):
@@ -51,6 +54,15 @@ class HostOperation:
             self._check_edges()
         if self.kind is HostOperationKind.FILL and not np.isfinite([self.missing, self.most]).all():
             raise ManifestInvalid(f"host fill has the numbers {self.missing} and {self.most}, finite ones are needed")
+        if self.kind is HostOperationKind.MEDIAN:
+            self._check_weights()
+
+    def _check_weights(self) -> None:
+        total = sum(self.weights) if np.isfinite(self.weights).all() else np.inf
+        if not 0 < total < np.finfo(np.float64).max or min(self.weights) < 0:
+            raise ManifestInvalid(
+                f"host median has {len(self.weights)} weights; finite ones are needed, none below 0 and one above"
+            )
 
     def _check_edges(self) -> None:
         if not self.edges:
@@ -70,13 +82,27 @@ class HostOperation:
             return np.where(np.isnan(values), values, Bins(self.edges).count(values))
         if self.kind is HostOperationKind.FILL:
             return np.where(np.isnan(values), self.missing, np.minimum(values, self.most))
+        if self.kind is HostOperationKind.MEDIAN:
+            return self._median(values)
         shifted = np.exp(values - values.max(axis=-1, keepdims=True))
         return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True))
+
+    def _median(self, values: Real) -> Real:
+        """The smallest element of which the weight, with those of all smaller ones, is half of the whole or more."""
+        order = np.argsort(values, axis=1, kind="stable")
+        below = np.cumsum(np.asarray(self.weights)[order], axis=1)
+        place = np.argmax(below >= 0.5 * below[:, -1:], axis=1)[:, None]
+        return np.take_along_axis(values, np.take_along_axis(order, place, axis=1), axis=1)
 
     @property
     def elements(self) -> int | None:
         """Numbers in a sample that the operation is for; None for any."""
-        return len(self.scale) or len(self.edges) or None
+        return len(self.scale) or len(self.edges) or len(self.weights) or None
+
+    @property
+    def leaves_one(self) -> bool:
+        """Whether a sample has one number afterwards, whatever it had."""
+        return self.kind is HostOperationKind.MEDIAN
 
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary that :meth:`from_json` reads back."""
@@ -86,6 +112,8 @@ class HostOperation:
             return {"kind": self.kind.value, "edges": [list(edges) for edges in self.edges]}
         if self.kind is HostOperationKind.FILL:
             return {"kind": self.kind.value, "missing": self.missing, "most": self.most}
+        if self.kind is HostOperationKind.MEDIAN:
+            return {"kind": self.kind.value, "weights": list(self.weights)}
         return {"kind": self.kind.value}
 
     @classmethod
@@ -98,6 +126,7 @@ class HostOperation:
             edges=tuple(tuple(float(v) for v in edges) for edges in data.get("edges", ())),
             missing=float(data.get("missing", 0.0)),
             most=float(data.get("most", 0.0)),
+            weights=tuple(float(v) for v in data.get("weights", ())),
         )
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatesmith.contract import Contract, Port
+from gatesmith.contract import Contract, Port, pack
 from gatesmith.errors import ManifestInvalid, TensorMismatch
 from gatesmith.fixed import FixedPoint
 from gatesmith.host import HostOperation, HostOperationKind
@@ -73,6 +73,11 @@ def test_no_number_is_taken_for_a_missing_value() -> None:
         ({"kind": "bin", "edges": [[1, 1]]}, "element 0 that do not ascend"),
         ({"kind": "bin", "edges": [[], [float("inf")]]}, "element 1 that do not ascend, or are not finite"),
         ({"kind": "fill", "missing": float("nan")}, "finite ones are needed"),
+        ({"kind": "median"}, "median has 0 weights; finite ones are needed, none below 0 and one above"),
+        ({"kind": "median", "weights": [0.0, 0.0]}, "median has 2 weights"),
+        ({"kind": "median", "weights": [2.0, -1.0]}, "median has 2 weights"),
+        ({"kind": "median", "weights": [1.0, float("nan")]}, "median has 2 weights"),
+        ({"kind": "median", "weights": [1e308, 1e308]}, "median has 2 weights"),
     ],
 )
 def test_what_is_no_operation_is_refused(facts: dict[str, Any], message: str) -> None:
@@ -86,3 +91,33 @@ def test_operations_that_do_not_fit_a_port_are_refused() -> None:
     short = HostOperation(kind=HostOperationKind.BIN, edges=EDGES[:2])
     with pytest.raises(ManifestInvalid, match="has 3 elements, the host's bin is for 2"):
         contract(short)
+
+
+def output(shape: tuple[int, ...], *host: HostOperation) -> Contract:
+    spec = TensorSpec(name="y", datatype=Datatype.FP32, shape=(-1, *shape))
+    port = Port(spec=spec, format=FixedPoint(True, 3, 0), host=host)
+    given_port = Port(spec=SPEC, format=FixedPoint(False, 3, 0))
+    return Contract(inputs=(given_port,), outputs=(port,))
+
+
+@given(st.lists(st.integers(-8, 7), min_size=4, max_size=4), st.permutations([0.5, 1.0, 1.0, 4.25]))
+def test_the_median_is_the_first_with_half_of_the_weight(values: list[int], weights: list[float]) -> None:
+    made = output((1,), HostOperation(kind=HostOperationKind.MEDIAN, weights=tuple(weights)))
+    assert Contract.from_json(made.to_json()) == made
+    assert (made.outputs[0].elements, made.output_bits) == (4, 16)
+    payload = pack([(np.array([values]), made.outputs[0].format)])
+    found = made.decode(payload)["y"]
+    heavy = [v for v in values if sum(w for u, w in zip(values, weights, strict=True) if u <= v) >= sum(weights) / 2]
+    assert found.shape == (1, 1)
+    assert found[0, 0] == min(heavy)
+    assert (made.unpack_outputs(payload) == values).all()
+
+
+def test_a_median_that_does_not_fit_a_port_is_refused() -> None:
+    median = HostOperation(kind=HostOperationKind.MEDIAN, weights=(1.0, 1.0, 1.0))
+    with pytest.raises(ManifestInvalid, match=r"'y' has the shape \[-1, 3\], the host's median leaves \[-1, 1\]"):
+        output((3,), median)
+    with pytest.raises(ManifestInvalid, match="has 1 elements, the host's scale is for 3"):
+        output((1,), median, SCALE)
+    with pytest.raises(ManifestInvalid, match="input 'y' has the host's median, which is for outputs"):
+        Contract(inputs=output((1,), median).outputs, outputs=())

@@ -196,7 +196,7 @@ class _Contract:
 
 
 def _host_operation(data: Mapping[str, Any]) -> HostOperation:
-    if unknown := sorted(data.keys() - {"kind", "scale", "offset", "edges", "missing", "most"}):
+    if unknown := sorted(data.keys() - {"kind", "scale", "offset", "edges", "missing", "most", "weights"}):
         raise ManifestInvalid(f"host operation has {unknown[0]!r}")
     return HostOperation.from_json(dict(data))
 

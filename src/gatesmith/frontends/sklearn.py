@@ -22,7 +22,7 @@ from gatesmith.frontends.frontend import Frontend, GraphBuilder
 from gatesmith.frontends.reading import words
 from gatesmith.frontends.sklearn_columns import Columns, class_of, feature_count, is_sklearn, opened, transformed
 from gatesmith.frontends.sklearn_linear import KERNELS, LINEAR, counts_votes, decision, votes
-from gatesmith.frontends.sklearn_trees import TREES, Scores, tree_scores
+from gatesmith.frontends.sklearn_trees import MEDIANS, TREES, Scores, tree_scores
 from gatesmith.model.graph import Graph
 from gatesmith.model.nodes import Edge
 from gatesmith.tensor import Datatype
@@ -146,19 +146,18 @@ def _predictor(columns: Columns, estimator: Any) -> None:
         return _mlp(columns, estimator)
     if name in LINEAR | KERNELS:
         return _votes(columns, estimator) if counts_votes(estimator) else _linear(columns, estimator)
-    if name in TREES:
+    if name in TREES or name in MEDIANS:
         return _trees(tree_scores(columns, estimator), columns.builder, estimator)
     raise UnsupportedOperation(
         f"estimator {name} has no translation{WHY.get(name, '')}; supported are MLPClassifier, MLPRegressor, "
         f"LogisticRegression, LinearRegression, Ridge, SGDClassifier, SGDRegressor and their kind, and "
-        f"{', '.join(sorted(TREES))}",
+        f"{', '.join(sorted({*TREES, *MEDIANS}))}",
         node=name,
         operation=name,
     )
 
 
 WHY = {
-    "AdaBoostRegressor": ", because it takes a weighted median of its trees, which is no sum",
     "GaussianNB": ", because it multiplies the features by themselves",
     "QuadraticDiscriminantAnalysis": ", because it multiplies the features by each other",
     "StackingClassifier": ", because models of different kinds follow each other",
@@ -223,7 +222,7 @@ def _trees(scores: Scores, builder: GraphBuilder, estimator: Any) -> None:
         host = SOFTMAX if scores.are_logits else ()
         builder.output(scores.edge, "probabilities", host=host, labels=_labels(estimator))
     else:
-        builder.output(scores.edge, "predictions")
+        builder.output(scores.edge, "predictions", host=scores.host)
 
 
 def _labels(estimator: Any) -> list[str]:

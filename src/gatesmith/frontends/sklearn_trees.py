@@ -1,4 +1,4 @@
-"""scikit-learn's trees: single ones, forests and boosting; every one is a sum over trees.
+"""scikit-learn's trees: single ones, forests and boosting; every one is a sum over trees, or a median of them.
 
 A forest's probabilities are the mean of its trees' leaves and need nothing else. Boosting gives logits, whose softmax
 the host applies; for two classes they are 0 and the raw score, whose softmax is its sigmoid.
@@ -6,7 +6,8 @@ the host applies; for two classes they are 0 and the raw score, whose softmax is
 
 # Ref: scikit-learn 1.9: sklearn.tree._tree.Tree (children_left is -1 at leaves; data is cast to float32 and compared
 # Ref: by <=), GradientBoosting*.estimators_ and _raw_predict_init, HistGradientBoosting*._predictors (TreePredictor
-# Ref: nodes, whose values hold the learning rate already), AdaBoostClassifier.decision_function (SAMME)
+# Ref: nodes, whose values hold the learning rate already), AdaBoostClassifier.decision_function (SAMME),
+# Ref: AdaBoostRegressor._get_median_predict (the first sorted one at which the weights so far are half)
 
 from __future__ import annotations
 
@@ -17,35 +18,41 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gatesmith.contract import HostOperation, HostOperationKind
 from gatesmith.errors import ModelUnreadable, UnsupportedOperation
 from gatesmith.frontends.ensembles import Forest, Tree, column
 from gatesmith.frontends.sklearn_columns import Columns
 from gatesmith.model.nodes import Edge
 
-__all__ = ["TREES", "Scores", "tree_scores"]
+__all__ = ["MEDIANS", "TREES", "Scores", "tree_scores"]
 
 Real = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """The ensemble's output, and whether probabilities are the softmax of it."""
+    """The ensemble's output, whether probabilities are the softmax of it, and what the host does to other outputs."""
 
     edge: Edge
     are_logits: bool = False
+    host: tuple[HostOperation, ...] = ()
 
 
 def tree_scores(columns: Columns, estimator: Any) -> Scores:
-    """The node of an estimator of ``TREES``; one column for each class, or for each target.
+    """The node of an estimator of ``TREES`` or ``MEDIANS``; one column for each class, target, or tree.
 
     Raises
     ------
     UnsupportedOperation
         When its prediction is no sum over trees that compare numbers.
     """
-    forest, are_logits = TREES[type(estimator).__name__](estimator)
+    host: tuple[HostOperation, ...] = ()
+    if type(estimator).__name__ in MEDIANS:
+        (forest, host), are_logits = _side_by_side(estimator), False
+    else:
+        forest, are_logits = TREES[type(estimator).__name__](estimator)
     x, places = columns.in_place()
-    return Scores(edge=forest.place(columns.builder, "trees", x, places), are_logits=are_logits)
+    return Scores(edge=forest.place(columns.builder, "trees", x, places), are_logits=are_logits, host=host)
 
 
 def _refuse(estimator: Any, reason: str) -> UnsupportedOperation:
@@ -162,6 +169,18 @@ def _votes(estimator: Any) -> tuple[Forest, bool]:
     return forest, True
 
 
+def _side_by_side(estimator: Any) -> tuple[Forest, tuple[HostOperation, ...]]:
+    """Every tree's number in a column of its own, of which the host takes the weighted median."""
+    trees = estimator.estimators_
+    forest = Forest(np.zeros(len(trees)))
+    for place, tree in enumerate(trees):
+        if not hasattr(tree, "tree_"):
+            raise _refuse(estimator, f"is made of {type(tree).__name__}; trees are possible")
+        forest.add(_tree(tree, column(_leaves(estimator, tree)[:, 0], place, len(trees))))
+    weights = tuple(np.asarray(estimator.estimator_weights_[: len(trees)], dtype=np.float64).tolist())
+    return forest, (HostOperation(kind=HostOperationKind.MEDIAN, weights=weights),)
+
+
 def _bag(estimator: Any) -> tuple[Forest, bool]:
     """Trees or forests, each of which may see some of the features."""
     members = estimator.estimators_
@@ -212,3 +231,6 @@ TREES: dict[str, Callable[[Any], tuple[Forest, bool]]] = {
     "VotingRegressor": _vote,
 }
 """Estimators whose prediction is a sum over trees."""
+
+MEDIANS = {"AdaBoostRegressor"}
+"""Those whose prediction is the weighted median of their trees' numbers."""

@@ -62,7 +62,7 @@ class Terminal:
     def check_host(self) -> None:
         """Refuse an operation of the host, or labels, that do not fit the edge."""
         edge = self.edge
-        check_labels(edge.name, self.labels, edge.elements)
+        check_labels(edge.name, self.labels, math.prod(self.spec.shape[1:]))
         for operation in self.host:
             if operation.kind is HostOperationKind.SCALE and len(operation.scale) != edge.elements:
                 raise ModelError(
@@ -73,11 +73,17 @@ class Terminal:
                 raise ModelError(f"the host's scale of edge {edge.name!r} holds a number that is not finite")
             if operation.kind is HostOperationKind.SOFTMAX and not edge.shape:
                 raise ModelError(f"the host's softmax needs an axis, edge {edge.name!r} has none")
+            if operation.leaves_one and edge.shape != (len(operation.weights),):
+                raise ModelError(
+                    f"the host's {operation.kind} of edge {edge.name!r} has {len(operation.weights)} weights, the edge "
+                    f"has the shape {list(edge.shape)}"
+                )
 
     @property
     def spec(self) -> TensorSpec:
         """The tensor as a client sees it."""
-        return TensorSpec(name=self.edge.name, datatype=self.datatype, shape=(-1, *self.edge.shape))
+        shape = (1,) if any(operation.leaves_one for operation in self.host) else self.edge.shape
+        return TensorSpec(name=self.edge.name, datatype=self.datatype, shape=(-1, *shape))
 
     def port(self) -> Port:
         """The same, for the contract of a firmware."""
@@ -154,6 +160,9 @@ class Graph:
             raise ModelError(f"graph {self.name!r} has an output twice: {[t.edge.name for t in self.outputs]}")
         for terminal in (*self.inputs, *self.outputs):
             terminal.check_host()
+        for terminal in self.inputs:
+            if any(operation.leaves_one for operation in terminal.host):
+                raise ModelError(f"input {terminal.edge.name!r} has an operation of the host that is for outputs")
 
     def _check_scales(self) -> None:
         for edge in self.edges.values():

@@ -24,7 +24,7 @@ from gatesmith.model.graph import Graph
 from gatesmith.model.node import Bounds, Edge, Node, Real
 from gatesmith.model.nodes import ArgMax, Clip, Reshape
 from gatesmith.quantize.allocate import on_host
-from gatesmith.quantize.trees import fill, holds_trees, rounded, source
+from gatesmith.quantize.trees import fill, holds_trees, median_of, rounded, source
 
 __all__ = ["allocate_exact", "largest_error"]
 
@@ -69,7 +69,7 @@ def allocate_exact(graph: Graph, data: Mapping[str, NDArray[Any]]) -> Graph:
     known = ensemble if np.isnan(x).any() else replace(ensemble, missing=None)
     ranked = _ranked(known, clip, x.shape[1])
     wanted = known.evaluate([x if clip is None else np.clip(x, clip.low, clip.high)], [None])
-    valued, scale = _deciding(ranked, x, wanted)
+    valued, scale = _valued(ranked.ensemble, SCORE_BITS[0]) if median_of(graph) else _deciding(ranked, x, wanted)
     nodes: list[Node] = []
     for node in graph.nodes:
         if node is clip:  # the bins know what it does

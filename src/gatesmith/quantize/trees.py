@@ -25,7 +25,7 @@ from gatesmith.model.node import Node, Real
 from gatesmith.model.nodes import Clip, Reshape
 from gatesmith.quantize.allocate import OUTPUT_BITS, allocate, on_host
 
-__all__ = ["allocate_trees", "fill", "holds_trees", "rounded", "source"]
+__all__ = ["allocate_trees", "fill", "holds_trees", "median_of", "rounded", "source"]
 
 KEPT = 0.9998
 """Share of the calibration samples that keep their class, where the bits that may be used allow it: more than the
@@ -71,6 +71,32 @@ class _Placed:
         return self.format.quantize(x).astype(np.float64)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Goal:
+    """What the trees are to give."""
+
+    median: HostOperation | None
+    wanted: Real
+    precision: int
+
+    def is_near(self, given: Real, *, kept: float) -> bool:
+        """Whether enough samples keep their class and the scores are near; of a single output, very near."""
+        wanted, precision = self.wanted, self.precision
+        if self.median is not None:
+            wanted, given = self.median.apply(wanted), self.median.apply(given)
+        several = wanted.shape[1] > 1
+        if several and np.mean(np.argmax(given, axis=1) == np.argmax(wanted, axis=1)) < kept:
+            return False
+        error = np.sqrt(np.mean((given - wanted) ** 2))
+        return bool(error <= np.std(wanted, axis=0).max() * 2.0 ** -(precision // 2 if several else precision))
+
+
+def median_of(graph: Graph) -> HostOperation | None:
+    """What the host makes one number of the trees' outputs with, where it does."""
+    operations = [operation for terminal in graph.outputs for operation in terminal.host]
+    return next((operation for operation in operations if operation.leaves_one), None)
+
+
 def holds_trees(graph: Graph) -> bool:
     """Whether a graph has trees."""
     return any(isinstance(node, TreeEnsemble) for node in graph.nodes)
@@ -95,10 +121,10 @@ def allocate_trees(graph: Graph, data: Mapping[str, NDArray[Any]], precision: in
     terminal, clip = source(graph, ensemble)
     x = _denser(on_host(terminal, data[terminal.edge.name]).reshape(len(next(iter(data.values()))), -1))
     seen = x if clip is None else np.clip(x, clip.low, clip.high)
-    wanted = ensemble.evaluate([seen], [None])
+    goal = _Goal(median=median_of(graph), wanted=ensemble.evaluate([seen], [None]), precision=precision)
     known = ensemble if np.isnan(x).any() else replace(ensemble, missing=None)
-    placed = _with_thresholds(known, x, clip, wanted, precision)
-    valued = _with_values(replace(known, threshold=placed.threshold), placed, x, wanted, precision)
+    placed = _with_thresholds(known, x, clip, goal)
+    valued = _with_values(replace(known, threshold=placed.threshold), placed, x, goal)
     inputs = tuple(replace(t, host=(*t.host, *placed.host)) if t is terminal else t for t in graph.inputs)
     nodes: list[Node] = []
     for node in graph.nodes:
@@ -165,12 +191,12 @@ def source(graph: Graph, ensemble: TreeEnsemble) -> tuple[Terminal, Clip | None]
     return graph.inputs[0], clip
 
 
-def _with_thresholds(ensemble: TreeEnsemble, x: Real, clip: Clip | None, wanted: Real, precision: int) -> _Placed:
+def _with_thresholds(ensemble: TreeEnsemble, x: Real, clip: Clip | None, goal: _Goal) -> _Placed:
     """The coarsest thresholds that keep the classes of enough samples."""
     for budget in BUDGETS:
-        placed = _placed(ensemble, x, clip, precision, budget)
+        placed = _placed(ensemble, x, clip, goal.precision, budget)
         given = replace(ensemble, threshold=placed.threshold).evaluate([placed.integers(x)], [placed.format])
-        if _is_near(given, wanted, precision, kept=KEPT_BY_THRESHOLDS):
+        if goal.is_near(given, kept=KEPT_BY_THRESHOLDS):
             break
     return placed
 
@@ -249,7 +275,7 @@ def _coarsest(
     return found, bits
 
 
-def _with_values(ensemble: TreeEnsemble, placed: _Placed, x: Real, wanted: Real, precision: int) -> TreeEnsemble:
+def _with_values(ensemble: TreeEnsemble, placed: _Placed, x: Real, goal: _Goal) -> TreeEnsemble:
     """Leaves with the fewest fraction bits that keep the classes."""
     low, high = ensemble.bounds([])
     # rounding may add half a step for each tree
@@ -260,7 +286,7 @@ def _with_values(ensemble: TreeEnsemble, placed: _Placed, x: Real, wanted: Real,
     integers = placed.integers(x)
     for fraction in range(finest - OUTPUT_BITS + 2, finest + 1):
         valued = rounded(ensemble, fraction)
-        if _is_near(valued.evaluate([integers], [placed.format]), wanted, precision, kept=KEPT):
+        if goal.is_near(valued.evaluate([integers], [placed.format]), kept=KEPT):
             break
     return valued
 
@@ -274,12 +300,3 @@ def rounded(ensemble: TreeEnsemble, fraction: int) -> TreeEnsemble:
 def _width(ensemble: TreeEnsemble, fraction: int) -> int:
     low, high = (np.ldexp(end, fraction) for end in ensemble.bounds([]))
     return FixedPoint.covering(round(low.min()), round(high.max()), fraction).width
-
-
-def _is_near(given: Real, wanted: Real, precision: int, *, kept: float) -> bool:
-    """Whether enough samples keep their class and the scores are near; of a single output, very near."""
-    several = wanted.shape[1] > 1
-    if several and np.mean(np.argmax(given, axis=1) == np.argmax(wanted, axis=1)) < kept:
-        return False
-    error = np.sqrt(np.mean((given - wanted) ** 2))
-    return bool(error <= np.std(wanted, axis=0).max() * 2.0 ** -(precision // 2 if several else precision))

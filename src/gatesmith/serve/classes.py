@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -21,11 +22,12 @@ def class_texts(port: Port, array: NDArray[Any], classes: int) -> NDArray[Any]:
     -------
     ndarray of bytes objects, shape (batch, classes or all if they are fewer)
     """
-    flat = array.reshape(len(array), port.elements)
-    count = min(classes, port.elements)
+    scores = math.prod(port.spec.shape[1:])
+    flat = array.reshape(len(array), scores)
+    count = min(classes, scores)
     # Descending, and of equal values the first one first: both directions are turned round twice.
-    order = (port.elements - 1 - np.argsort(flat[:, ::-1], axis=1, kind="stable"))[:, ::-1][:, :count]
-    tails = [f":{i}:{port.labels[i]}" if port.labels else f":{i}" for i in range(port.elements)]
+    order = (scores - 1 - np.argsort(flat[:, ::-1], axis=1, kind="stable"))[:, ::-1][:, :count]
+    tails = [f":{i}:{port.labels[i]}" if port.labels else f":{i}" for i in range(scores)]
     texts = np.empty(order.shape, dtype=object)
     for row, places in enumerate(order):
         texts[row] = [f"{flat[row, place]}{tails[place]}".encode() for place in places]

@@ -11,7 +11,7 @@ import pytest
 from damage import damaged, whole_or_refused
 from numpy.typing import NDArray
 from sklearn import ensemble, tree
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
 from skops import io as skops_io
@@ -108,8 +108,12 @@ def test_labels_scalers_and_losses() -> None:
             "is made of LogisticRegression",
         ),
         (
-            ensemble.AdaBoostRegressor(n_estimators=2).fit(X, NUMBER),
-            "AdaBoostRegressor has no translation, because it takes a weighted median of its trees, which is no sum",
+            ensemble.AdaBoostRegressor(Ridge(), n_estimators=2).fit(X, NUMBER),
+            "AdaBoostRegressor is made of Ridge; trees are possible",
+        ),
+        (
+            ensemble.BaggingRegressor(ensemble.AdaBoostRegressor(n_estimators=2), n_estimators=2).fit(X, NUMBER),
+            "BaggingRegressor is made of AdaBoostRegressor; trees and forests are possible, whose outputs add up",
         ),
         (
             ensemble.VotingClassifier([("a", tree.DecisionTreeClassifier())]).fit(X, TWO),
