@@ -10,19 +10,31 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from gatesmith.boards import Board
 from gatesmith.errors import BuildError
 from gatesmith.model.graph import Graph
 
-__all__ = ["AUTO", "PRECISION_WORDS", "TOLERANCE", "Aim", "Quantized"]
+__all__ = ["AUTO", "MAX_ERRORS", "PRECISION_WORDS", "TOLERANCE", "TOLERANCES", "Aim", "Quantized"]
 
 AUTO = "auto"
 PRECISION_WORDS = (AUTO, "exact")
 
 TOLERANCE = 0.5
 """Points that a search may lose unless more is asked for."""
+
+BITS = (2, 16)
+
+TOLERANCES = (0.0, 50.0)
+"""Points that a search can be told to lose."""
+
+MAX_ERRORS = (1e-30, 1e30)
+"""Errors of an output that a search can be told to keep to: outputs of float32 differ by none beyond these."""
+
+SHOWN = 40
+"""Characters of what somebody gave that are repeated to them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,7 +66,7 @@ class Aim:
     Raises
     ------
     BuildError
-        When the precision is no such word, or another option is given without a search.
+        When the precision is no such word, a limit is out of range, or another option is given without a search.
     """
 
     precision: int | str = 8
@@ -64,9 +76,11 @@ class Aim:
     prune: bool = False
 
     def __post_init__(self) -> None:
-        if isinstance(self.precision, str) and self.precision not in PRECISION_WORDS:
+        if isinstance(self.precision, bool | str) and self.precision not in PRECISION_WORDS:
             words = " or ".join(PRECISION_WORDS)
-            raise BuildError(f"precision {self.precision!r} is not possible; it is a number of bits, {words}")
+            raise BuildError(f"precision {_shown(self.precision)} is not possible; it is a number of bits, {words}")
+        if isinstance(self.precision, int) and not BITS[0] <= self.precision <= BITS[1]:
+            raise BuildError(f"precision {_shown(self.precision)} bits, {BITS[0]} to {BITS[1]} are possible")
         given = {
             "tolerance": self.tolerance,
             "max error": self.max_error,
@@ -76,6 +90,8 @@ class Aim:
         stray = [word for word, value in given.items() if value is not None]
         if stray and self.precision != AUTO:
             raise BuildError(f"{stray[0]} is of precision {AUTO!r} alone, and precision is {self.precision}")
+        _check("tolerance", self.tolerance, TOLERANCES, " points")
+        _check("max error", self.max_error, MAX_ERRORS)
 
     @property
     def stage(self) -> str:
@@ -91,8 +107,9 @@ class Aim:
         """What decides the result, beside the data."""
         if self.precision != AUTO:
             return {"precision": self.precision}
-        bound = {} if self.max_error is None else {"max_error": self.max_error}
-        return {"precision": self.precision, "tolerance": self.points, **bound, "prune": self.prune}
+        bound = {} if self.max_error is None else {"max_error": float(self.max_error)}
+        # one number has one form, whether it came as 1, 1.0 or -0.0
+        return {"precision": self.precision, "tolerance": float(self.points) + 0.0, **bound, "prune": self.prune}
 
     def quantized(
         self, graph: Graph, data: Any, *, board: Board, clock_hz: int | None, progress: Callable[[str, float], None]
@@ -128,3 +145,18 @@ class Aim:
             progress=progress,
         )
         return Quantized(graph=found.graph, facts=found.facts(), reports=found.files(graph.name))
+
+
+def _check(word: str, value: object, bounds: tuple[float, float], unit: str = "") -> None:
+    if value is None:
+        return
+    low, high = bounds
+    numbers = int | float | np.integer | np.floating
+    if isinstance(value, bool) or not isinstance(value, numbers) or not low <= value <= high:
+        shown = f"{value:g}" if isinstance(value, float) else _shown(value)
+        raise BuildError(f"{word} is {shown}{unit}, {low:g} to {high:g} are possible")
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."

@@ -15,9 +15,10 @@ from typing import Any
 
 import httpcore
 
+from gatesmith.aim import Aim
 from gatesmith.builds.job import error_of, unpack_layout
 from gatesmith.builds.order import Order
-from gatesmith.errors import BuildCancelled, BuildLost, ModelUnreadable, ServerUnreachable
+from gatesmith.errors import BuildCancelled, BuildError, BuildLost, ModelUnreadable, ServerUnreachable
 from gatesmith.frontends import default_name
 
 __all__ = ["BuildClient", "file_digest", "order_of"]
@@ -43,18 +44,20 @@ def order_of(
     board: str,
     *,
     calibration: Path | None = None,
-    precision: int = 8,
+    precision: int | str | Aim = 8,
     engine: str = "auto",
     clock_hz: int | None = None,
     seed: int = 1,
     name: str | None = None,
 ) -> Order:
-    """The order of a build of local files.
+    """The order of a build of local files; an aim's labels are a file too.
 
     Raises
     ------
     BuildError, BoardNotFound, ModelUnreadable
     """
+    aim = precision if isinstance(precision, Aim) else Aim(precision=precision)
+    labels = None if aim.labels is None else _labels_file(aim.labels)
     return Order(
         model=file_digest(model),
         model_file=model.name,
@@ -62,7 +65,12 @@ def order_of(
         board=board,
         calibration=file_digest(calibration) if calibration else "",
         calibration_file=calibration.name if calibration else "",
-        precision=precision,
+        labels=file_digest(labels) if labels else "",
+        labels_file=labels.name if labels else "",
+        precision=aim.precision,
+        tolerance=aim.tolerance,
+        max_error=aim.max_error,
+        prune=aim.prune,
         engine=engine,
         clock_hz=clock_hz or 0,
         seed=seed,
@@ -226,6 +234,12 @@ class BuildClient:
             raise ServerUnreachable(
                 f"{self.url} does not answer: {words}; check that a build service runs there", url=self.url
             ) from error
+
+
+def _labels_file(labels: object) -> Path:
+    if not isinstance(labels, str | Path):
+        raise BuildError("labels for a build service are a file; write the array to a .npy file")
+    return Path(labels)
 
 
 def _content(path: Path) -> bytes:

@@ -89,7 +89,7 @@ class Foreman:
             known = await asyncio.to_thread(self.queue.get, order.digest.removeprefix("sha256:"))
             found = None if known else await asyncio.to_thread(self.depot.find, order)
             if found is None:
-                for digest in filter(None, (order.model, order.calibration)):
+                for digest in order.files:
                     self._blobs.check(digest)
             record, is_new = await asyncio.to_thread(
                 self.queue.submit, order, owner, again=again, limit=limit, result=found
@@ -176,7 +176,7 @@ class Foreman:
         if found is not None:
             return found
         read = self._blobs.read
-        job = Job(order=order, model=read(order.model), calibration=read(order.calibration))
+        job = Job(order=order, model=read(order.model), calibration=read(order.calibration), labels=read(order.labels))
         built = self._builder.build(job, folder, tell=tell, cancel=cancel)
         return built | self.depot.keep(order, folder / "out") | {"seconds": built.get("seconds", {})}
 

@@ -1,7 +1,8 @@
 """One build in a folder of its own: what lies there, and what the process that builds says while it does.
 
-The folder holds ``order.json``, the model and, with calibration, its data; the process writes ``out``, an OCI layout,
-and says one JSON object a line: ``stage`` with ``done``, ``line``, ``holds``, and at the end ``result`` or ``error``.
+The folder holds ``order.json``, the model and, where there are some, calibration data and labels; the process writes
+``out``, an OCI layout, and says one JSON object a line: ``stage`` with ``done``, ``line``, ``holds``, and at the end
+``result`` or ``error``.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from typing import Any
 from gatesmith import errors
 from gatesmith.artifact.archive import pack_files, unpack_files
 from gatesmith.artifact.durable import becoming
-from gatesmith.builds.order import Order
+from gatesmith.builds.order import FILES, Order
 from gatesmith.errors import BuildLost, GatesmithError
 
 __all__ = ["BUILT", "Job", "Limits", "Tell", "error_json", "error_of", "error_to_raise"]
-__all__ += ["pack_layout", "say", "unpack_layout", "write_job"]
+__all__ += ["pack_layout", "placed", "say", "unpack_layout", "write_job"]
 
 BUILT = "built:firmware"
 """Reference of the firmware in a job's layout."""
@@ -46,17 +47,24 @@ class Job:
     order: Order
     model: bytes
     calibration: bytes = b""
+    labels: bytes = b""
 
 
 def write_job(folder: Path, job: Job) -> None:
     """Lay a job out in a folder, which is made."""
     folder.mkdir(parents=True, mode=0o700)
     (folder / "order.json").write_text(json.dumps(job.order.to_json()), encoding="utf-8")
-    (folder / "model").mkdir()
-    (folder / "model" / job.order.model_file).write_bytes(job.model)
-    if job.order.calibration:
-        (folder / "calibration").mkdir()
-        (folder / "calibration" / job.order.calibration_file).write_bytes(job.calibration)
+    for name in FILES:
+        place = placed(folder, job.order, name)
+        if place is not None:
+            place.parent.mkdir()
+            place.write_bytes(getattr(job, name))
+
+
+def placed(folder: Path, order: Order, name: str) -> Path | None:
+    """Where a file of a job lies: ``model``, ``calibration`` or ``labels``; None for one that it has not."""
+    file = getattr(order, f"{name}_file")
+    return folder / name / file if file else None
 
 
 def pack_layout(folder: Path) -> bytes:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from gatesmith.aim import Aim
 from gatesmith.boards import find_board
 from gatesmith.builds.order import Order
 from gatesmith.firmware import Firmware, Link, Report
@@ -28,7 +29,7 @@ MIN_DIVISOR = 4
 
 
 def preview_firmware(
-    graph: Graph, order: Order, calibration: Path | None, progress: Callable[[str, float], None]
+    graph: Graph, order: Order, aim: Aim, calibration: Path | None, progress: Callable[[str, float], None]
 ) -> Firmware:
     """The firmware of a float graph for an emulated board.
 
@@ -38,12 +39,14 @@ def preview_firmware(
     """
     from gatesmith.gateware.engines import build_core, choose_engine, plan_logic
     from gatesmith.gateware.top import compose
-    from gatesmith.quantize import load_calibration, quantize
+    from gatesmith.quantize import load_calibration
     from gatesmith.toolchain import elaborate
 
     board = find_board(order.board)
-    progress("quantize", 0.0)
-    integer, report = quantize(graph, load_calibration(calibration) if calibration else None, precision=order.precision)
+    progress(aim.stage, 0.0)
+    data = load_calibration(calibration) if calibration else None
+    quantized = aim.quantized(graph, data, board=board, clock_hz=order.clock_hz or None, progress=progress)
+    integer = quantized.graph
     progress("gateware", 0.0)
     clock_hz = order.clock_hz or board.clock_hz
     link = Link(divisor=max(MIN_DIVISOR, round(clock_hz / board.baud)), clock_hz=clock_hz)
@@ -66,9 +69,9 @@ def preview_firmware(
         model_digest=order.model,
         report=Report(utilization={}, fmax_hz=0.0),
         toolchain={"gatesmith": version("gatesmith"), "da4ml": version("da4ml")},
-        quantization=report.to_json(),
-        reports={GRAPH_FILE: integer.to_bytes()},
-        parameters={"precision": order.precision, "emulated": True},
+        quantization=quantized.facts,
+        reports={GRAPH_FILE: integer.to_bytes(), **quantized.reports},
+        parameters={**aim.parameters(), "emulated": True},
     )
     progress("verify", 0.0)
     vectors = np.concatenate([corner_vectors(integer), random_vectors(integer, VECTORS)])

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from gatesmith.aim import Aim
 from gatesmith.artifact.policy import UNCHECKED
 from gatesmith.artifact.store import Store
 from gatesmith.builds.client import BuildClient
@@ -32,8 +33,8 @@ from gatesmith.tools import cache_path
 
 __all__ = ["LocalBuilds", "ModelBuilder", "ModelFiles", "ServiceBuilds", "model_files"]
 
-STAGES = ("read", "quantize", "trace", "gateware", "synthesis", "routing", "packing", "verify", "push")
-"""In the order of a build, to tell how far it is."""
+STAGES = ("read", "quantize", "search", "trace", "gateware", "synthesis", "routing", "packing", "verify", "push")
+"""In the order of a build, to tell how far it is; it has the second or the third, and others that take no time."""
 
 SUFFIXES = (".onnx", ".skops")
 CALIBRATION = ("calibration.npz", "calibration.npy", "calibration.csv")
@@ -105,12 +106,12 @@ class ModelBuilder:
     ----------
     store : Store, optional
         Where firmware that was built is kept; in the caches of this machine without.
-    precision : int
-        Bits of weights and activations.
+    aim : Aim, optional
+        How formats are chosen; labels are those that the calibration data holds.
     """
 
-    def __init__(self, builds: Builds, store: Store | None = None, *, precision: int = 8) -> None:
-        self._builds, self._precision = builds, precision
+    def __init__(self, builds: Builds, store: Store | None = None, *, aim: Aim | None = None) -> None:
+        self._builds, self._aim = builds, aim or Aim()
         # nobody else writes there, and what comes from a service was checked against the policy
         self._store = store or Store(cache_path("served"), policy=UNCHECKED)
 
@@ -177,7 +178,10 @@ class ModelBuilder:
             board=board,
             calibration=_digest(data) if data_name else "",
             calibration_file=data_name,
-            precision=self._precision,
+            precision=self._aim.precision,
+            tolerance=self._aim.tolerance,
+            max_error=self._aim.max_error,
+            prune=self._aim.prune,
             emulated=emulated,
         )
         return Wish(order=order, model=model, calibration=data)
@@ -234,11 +238,13 @@ class _Shown:
     """One share of the whole from stages and their shares, and a line in the log now and then."""
 
     def __init__(self, what: str, tell: Callable[[float], None]) -> None:
-        self._what, self._tell, self._next = what, tell, 0.0
+        self._what, self._tell, self._next, self._share = what, tell, 0.0, 0.0
 
     def __call__(self, stage: str, done: float) -> None:
-        share = (STAGES.index(stage) + done) / len(STAGES) if stage in STAGES else 0.0
-        self._tell(min(share, 1.0))
+        if stage in STAGES:
+            self._share = min((STAGES.index(stage) + done) / len(STAGES), 1.0)
+        share = self._share
+        self._tell(share)
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + SHOW_EVERY_S
             _log.info("%s is being built: %s %.0f %%", self._what, stage, 100 * share)

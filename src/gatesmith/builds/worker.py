@@ -17,7 +17,7 @@ from gatesmith.artifact.manifest import firmware_digest
 from gatesmith.artifact.policy import UNCHECKED
 from gatesmith.artifact.store import Store
 from gatesmith.builds.confine import confine
-from gatesmith.builds.job import BUILT, Limits, error_json, error_to_raise, say
+from gatesmith.builds.job import BUILT, Limits, error_json, error_to_raise, placed, say
 from gatesmith.builds.order import Order
 from gatesmith.builds.preview import preview_firmware
 from gatesmith.errors import GatesmithError, ToolFailed
@@ -49,18 +49,18 @@ def main(arguments: list[str]) -> int:
 
 def _build(folder: Path, order: Order, limits: Limits) -> Build:
     model = folder / "model" / order.model_file
-    calibration = folder / "calibration" / order.calibration_file if order.calibration else None
+    calibration, aim = placed(folder, order, "calibration"), order.aim(placed(folder, order, "labels"))
     say({"stage": "read", "done": 0.0})
     graph = _graph(folder, model, order.name, limits)
     if order.emulated:
-        firmware = preview_firmware(graph, order, calibration, _tell)
+        firmware = preview_firmware(graph, order, aim, calibration, _tell)
         return Build(firmware=replace(firmware, model_file=(model.name, model.read_bytes())), cached=False, seconds={})
     return build_firmware(
         model,
         order.board,
         graph=graph,
         calibration=calibration,
-        precision=order.precision,
+        precision=aim,
         engine=order.engine,
         clock_hz=order.clock_hz or None,
         seed=order.seed,

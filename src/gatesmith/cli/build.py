@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,31 +10,22 @@ from typing import Annotated, Any
 
 import typer
 
-from gatesmith.cli.builds import TokenFile, client_of, watched
+from gatesmith.cli.asked import (
+    LabelsOption,
+    MaxErrorOption,
+    PrecisionOption,
+    PruneOption,
+    ToleranceOption,
+    aim,
+    hertz,
+)
+from gatesmith.cli.builds import TokenFile, client_of, files_of, watched
 from gatesmith.cli.output import JsonFlag, emit, table, verb
 from gatesmith.cli.progress import progress_bar
 from gatesmith.cli.registries import CaFile
 from gatesmith.cli.targets import check_out, check_writable, new_folder
 
-__all__ = ["LabelsOption", "MaxErrorOption", "PrecisionOption", "PruneOption", "ToleranceOption"]
-__all__ += ["aim", "build", "cycles", "hertz", "stage_seconds", "summary"]
-
-PrecisionOption = Annotated[
-    str, typer.Option(help="Bits of weights and activations, 2 to 16; or 'auto' to search, or 'exact' for trees.")
-]
-ToleranceOption = Annotated[
-    float | None, typer.Option(help="Of auto: points of accuracy, agreement or R2 that may be lost; 0.5 without.")
-]
-MaxErrorOption = Annotated[
-    float | None, typer.Option(help="Of auto: most that any output may be from the float model's, as well.")
-]
-LabelsOption = Annotated[
-    Path | None,
-    typer.Option(help="Of auto: classes or targets of the calibration data, which may hold them itself as 'y'."),
-]
-PruneOption = Annotated[bool, typer.Option("--prune", help="Of auto: small weights may be set to zero.")]
-
-LOWEST_MHZ, HIGHEST_MHZ = 0.001, 2000.0
+__all__ = ["build", "cycles", "stage_seconds", "summary"]
 
 
 @verb
@@ -75,14 +65,8 @@ def build(
         check_out(out, folder_reference)
     if remote is not None and trust_pickle:
         raise typer.BadParameter("a build service reads no pickles; build here, or save the model in another form")
-    chosen = aim(precision, tolerance=tolerance, max_error=max_error, labels=labels, prune=prune)
-    if remote is not None and not isinstance(chosen.precision, int):
-        raise typer.BadParameter(
-            f"a build service takes a number of bits and no --precision {precision}; build here, or ask 'gatesmith "
-            "explore' for a number"
-        )
     options = {
-        "precision": chosen if remote is None else chosen.precision,
+        "precision": aim(precision, tolerance=tolerance, max_error=max_error, labels=labels, prune=prune),
         "engine": engine,
         "clock_hz": hertz(clock_mhz),
         "seed": seed,
@@ -119,9 +103,8 @@ def _remote(
     from gatesmith.builds.client import order_of
 
     order = order_of(**asked)
-    files = {order.model: asked["model"]} | ({order.calibration: asked["calibration"]} if order.calibration else {})
     with client_of(url, token_file, ca) as client:
-        record = client.submit(order, files)
+        record = client.submit(order, files_of(order, asked["model"], asked["calibration"], asked["precision"]))
         told = watched(client, record["id"], as_json=as_json)
         if not wanted:
             return None, told
@@ -149,28 +132,6 @@ def _taggable(tag: str) -> str:
     if reference.digest:
         raise ManifestInvalid(f"--tag {tag} names content by digest; give a name and a tag", reference=tag)
     return str(reference)
-
-
-def aim(precision: str, **options: Any) -> Any:
-    """How formats are chosen, as the command line says it."""
-    from gatesmith.aim import PRECISION_WORDS, Aim
-
-    digits = precision.removeprefix("-").isdecimal()
-    if not digits and precision not in PRECISION_WORDS:
-        raise typer.BadParameter(f"--precision is {precision!r}; a number of bits, {' or '.join(PRECISION_WORDS)}")
-    return Aim(precision=int(precision) if digits else precision, **options)
-
-
-def hertz(clock_mhz: float | None) -> int | None:
-    """A clock as the command line gives it."""
-    from gatesmith.errors import BuildError
-
-    if clock_mhz is None:
-        return None
-    # beyond this no part of any family can be clocked; the board says what it can make
-    if not (math.isfinite(clock_mhz) and LOWEST_MHZ <= clock_mhz <= HIGHEST_MHZ):
-        raise BuildError(f"--clock-mhz is {clock_mhz:g}, {LOWEST_MHZ:g} to {HIGHEST_MHZ:g} are possible")
-    return round(clock_mhz * 1e6)
 
 
 def summary(data: dict[str, Any]) -> None:

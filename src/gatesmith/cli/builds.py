@@ -8,14 +8,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gatesmith.cli.asked import (
+    LabelsOption,
+    MaxErrorOption,
+    PrecisionOption,
+    PruneOption,
+    ToleranceOption,
+    aim,
+    hertz,
+)
 from gatesmith.cli.output import JsonFlag, emit, table, verb
 from gatesmith.cli.progress import progress_bar
 from gatesmith.cli.registries import CaFile, PlainHttp, Realms, access_to
 
 if TYPE_CHECKING:
+    from gatesmith.aim import Aim
     from gatesmith.builds.client import BuildClient
+    from gatesmith.builds.order import Order
 
-__all__ = ["Remote", "TokenFile", "builds", "client_of", "watched"]
+__all__ = ["Remote", "TokenFile", "builds", "client_of", "files_of", "watched"]
 
 builds = typer.Typer(help="A service that builds for everybody, once: serve, submit, watch, list, cancel.")
 
@@ -88,7 +99,11 @@ def submit(
     board: Annotated[str, typer.Option(help="Board to build for.")],
     remote: Remote = DEFAULT_URL,
     calibration: Annotated[Path | None, typer.Option(help="Data like the model's inputs.")] = None,
-    precision: Annotated[int, typer.Option(help="Bits of weights and activations, 2 to 16.")] = 8,
+    precision: PrecisionOption = "8",
+    tolerance: ToleranceOption = None,
+    max_error: MaxErrorOption = None,
+    labels: LabelsOption = None,
+    prune: PruneOption = False,
     clock_mhz: Annotated[float | None, typer.Option(help="Clock of the gateware.")] = None,
     seed: Annotated[int, typer.Option(help="Start of the placer's random numbers.")] = 1,
     again: Annotated[bool, typer.Option("--again", help="Try once more what failed.")] = False,
@@ -99,11 +114,10 @@ def submit(
     """Ask for a build and return at once."""
     from gatesmith.builds.client import order_of
 
-    clock_hz = round(clock_mhz * 1e6) if clock_mhz else None
-    order = order_of(model, board, calibration=calibration, precision=precision, clock_hz=clock_hz, seed=seed)
-    files = {order.model: model} | ({order.calibration: calibration} if calibration else {})
+    chosen = aim(precision, tolerance=tolerance, max_error=max_error, labels=labels, prune=prune)
+    order = order_of(model, board, calibration=calibration, precision=chosen, clock_hz=hertz(clock_mhz), seed=seed)
     with client_of(remote, token_file, ca) as client:
-        record = client.submit(order, files, again=again)
+        record = client.submit(order, files_of(order, model, calibration, chosen), again=again)
     emit(record, lambda: print(f"{record['id'][:SHOWN_DIGITS]} {record['state']}"), as_json=as_json)
 
 
@@ -173,6 +187,16 @@ def client_of(url: str, token_file: Path | None, ca: Path | None) -> BuildClient
         except (OSError, UnicodeDecodeError) as error:
             raise AuthenticationFailed(f"token file {token_file} cannot be read: {error}") from error
     return BuildClient(url, token=token, ca=ca)
+
+
+def files_of(order: Order, model: Path, calibration: Path | None, chosen: Aim) -> dict[str, Path]:
+    """Files of an order of these by digest."""
+    files = {order.model: model}
+    if calibration is not None:
+        files[order.calibration] = calibration
+    if isinstance(chosen.labels, Path):
+        files[order.labels] = chosen.labels
+    return files
 
 
 def watched(client: BuildClient, id: str, *, as_json: bool) -> dict[str, Any]:

@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gatesmith.cli.build import cycles, hertz
+from gatesmith.cli.asked import (
+    LabelsOption,
+    MaxErrorOption,
+    PrecisionOption,
+    PruneOption,
+    ToleranceOption,
+    aim,
+    hertz,
+)
+from gatesmith.cli.build import cycles
 from gatesmith.cli.output import JsonFlag, emit, table, verb
+from gatesmith.cli.progress import progress_bar
+
+if TYPE_CHECKING:
+    from gatesmith.aim import Aim
 
 __all__ = ["boards_of", "estimate", "percent"]
 
@@ -23,30 +36,49 @@ def estimate(
     ],
     board: Annotated[list[str], typer.Option(help="Board to look at; may be given again, or 'all'.")],
     calibration: Annotated[Path | None, typer.Option(help="Data like the model's inputs: .npz, .npy or .csv")] = None,
-    precision: Annotated[int, typer.Option(help="Bits of weights and activations, 2 to 16.")] = 8,
+    precision: PrecisionOption = "8",
+    tolerance: ToleranceOption = None,
+    max_error: MaxErrorOption = None,
+    labels: LabelsOption = None,
+    prune: PruneOption = False,
     engine: Annotated[str, typer.Option(help="auto, unrolled or trees")] = "auto",
     clock_mhz: Annotated[float | None, typer.Option(help="Clock of the gateware; the board's own without.")] = None,
     trust_pickle: Annotated[bool, typer.Option("--trust-pickle", help="Read a pickle: this runs its code.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Predict resources, clock and latency; nothing is synthesised."""
-    from gatesmith.estimate import estimate as predict
+    """Predict resources, clock and latency; nothing is synthesised. --precision auto is a search for each board."""
     from gatesmith.frontends import read_model
-    from gatesmith.gateware.engines import plan_logic
-    from gatesmith.quantize import load_calibration, quantize
+    from gatesmith.quantize import load_calibration
 
     start = time.perf_counter()
+    chosen = aim(precision, tolerance=tolerance, max_error=max_error, labels=labels, prune=prune)
     boards = boards_of(board)
     clock_hz = hertz(clock_mhz)
     graph = read_model(model, trust_pickle=trust_pickle)
-    integer, report = quantize(graph, load_calibration(calibration) if calibration else None, precision=precision)
-    logic = plan_logic(integer, engine)
-    found = [predict(integer, one, engine=engine, clock_hz=clock_hz, logic=logic) for one in boards]
-    quality = {"precision": precision, "agreement": report.agreement, "max_abs_error": report.max_abs_error}
-    rows = [{**one.to_json(), **quality} for one in found]
+    data = load_calibration(calibration) if calibration else None
+    with progress_bar(as_json=as_json) as progress:
+        rows = _rows(graph, data, chosen, boards, engine=engine, clock_hz=clock_hz, progress=progress)
     seconds = round(time.perf_counter() - start, 3)
-    data = {**rows[0], "seconds": seconds} if len(rows) == 1 else {"estimates": rows, "seconds": seconds}
-    emit(data, lambda: _show(rows), as_json=as_json)
+    told = {**rows[0], "seconds": seconds} if len(rows) == 1 else {"estimates": rows, "seconds": seconds}
+    emit(told, lambda: _show(rows), as_json=as_json)
+
+
+def _rows(
+    graph: Any, data: Any, chosen: Aim, boards: list[Any], *, engine: str, clock_hz: int | None, progress: Any
+) -> list[dict[str, Any]]:
+    from gatesmith.aim import AUTO
+    from gatesmith.estimate import estimate as predict
+    from gatesmith.gateware.engines import plan_logic
+
+    rows: list[dict[str, Any]] = []
+    for board in boards:
+        if not rows or chosen.precision == AUTO:  # a search weighs one board's logic, anything else is the same for all
+            found = chosen.quantized(graph, data, board=board, clock_hz=clock_hz, progress=progress)
+            logic = plan_logic(found.graph, engine)
+            quality = {name: found.facts[name] for name in ("agreement", "max_abs_error")}
+        told = predict(found.graph, board, engine=engine, clock_hz=clock_hz, logic=logic).to_json()
+        rows.append({**told, "precision": chosen.precision, **quality})
+    return rows
 
 
 def boards_of(names: list[str]) -> list[Any]:

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from gatesmith.cli.build import LabelsOption, MaxErrorOption, PruneOption, ToleranceOption, cycles, hertz
+from gatesmith.cli.asked import LabelsOption, MaxErrorOption, PruneOption, ToleranceOption, hertz
+from gatesmith.cli.build import cycles
 from gatesmith.cli.output import JsonFlag, emit, table, verb
 from gatesmith.cli.progress import progress_bar
 from gatesmith.cli.targets import check_writable

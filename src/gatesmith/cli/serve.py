@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gatesmith.cli.asked import ToleranceOption
 from gatesmith.cli.output import JsonFlag, verb
 from gatesmith.cli.sources import builder_of, check_readable, sources_of
 
@@ -47,6 +48,11 @@ def serve(
     build_service: Annotated[
         _Text, typer.Option(help="Who makes firmware that is missing: URL of a build service; this machine without.")
     ] = None,
+    precision: Annotated[
+        _Text,
+        typer.Option(help="Of such firmware: bits, 2 to 16; or 'auto' to search, or 'exact' for trees. 8 without."),
+    ] = None,
+    tolerance: ToleranceOption = None,
     follow_s: Annotated[
         float | None, typer.Option(help="Seconds after which registries are asked again whether a tag moved.")
     ] = None,
@@ -75,6 +81,8 @@ def serve(
         max_queue_delay_us=max_queue_delay_us,
         board=board,
         build_service=build_service,
+        build_precision=precision,
+        build_tolerance=tolerance,
         follow_s=follow_s,
     )
     given = device or ([text for text in settings.devices.split(",") if text] or None)

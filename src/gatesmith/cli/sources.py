@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gatesmith.cli.asked import aim
 from gatesmith.cli.targets import named
 
 if TYPE_CHECKING:
@@ -49,12 +50,14 @@ def builder_of(settings: Settings) -> Builder | None:
     """Who makes firmware where there is none: the service that was named, or this machine if it has what that needs."""
     from gatesmith.builds.serving import LocalBuilds, ModelBuilder, ServiceBuilds
 
+    chosen = aim(settings.build_precision, tolerance=settings.build_tolerance)
     if not settings.build_service and not all(map(find_spec, BUILD_PACKAGES)):
         return None
     if settings.build_service in {"", LOCAL}:
-        return ModelBuilder(LocalBuilds())
+        return ModelBuilder(LocalBuilds(), aim=chosen)
     ca = Path(settings.build_ca) if settings.build_ca else None
-    return ModelBuilder(ServiceBuilds(settings.build_service, token=_token(settings.build_token_file), ca=ca))
+    service = ServiceBuilds(settings.build_service, token=_token(settings.build_token_file), ca=ca)
+    return ModelBuilder(service, aim=chosen)
 
 
 def check_readable(sources: Sequence[Source], name: str, boards: Sequence[str], *, builds: bool) -> None:

@@ -65,6 +65,10 @@ class Settings:
         ``local``, this machine does, if it has the packages for it.
     build_token_file, build_ca : str
         File with the token for it; PEM file with further certificates to trust.
+    build_precision : str
+        Of what is built: bits of weights and activations, ``auto`` or ``exact``.
+    build_tolerance : float, optional
+        Of ``auto``: points of accuracy, agreement or R2 that may be lost.
     follow_s : float
         How often registries are asked whether a tag moved; the new version then takes the old one's place. 0: never.
     fallback : str
@@ -115,6 +119,8 @@ class Settings:
     build_service: str = ""
     build_token_file: str = ""
     build_ca: str = ""
+    build_precision: str = "8"
+    build_tolerance: float | None = None
     follow_s: float = 0.0
     fallback: str = ""
     device_limit_s: float = 60.0
@@ -157,7 +163,7 @@ class Settings:
         for field in fields(cls):
             text = given.get(f"GATESMITH_{field.name.upper()}")
             if text is not None:
-                values[field.name] = _read(field.name, text, type(field.default))
+                values[field.name] = _read(field.name, text, float if field.default is None else type(field.default))
         return cls(**values)
 
 

@@ -90,9 +90,51 @@ def test_build_refuses_what_it_cannot_do(model: Path, options: tuple[str, ...], 
     assert words in json.loads(text)["error"]["message"]
 
 
-def test_a_build_service_takes_a_number_of_bits(model: Path) -> None:
-    status, text = run("build", model, "--precision", "auto", "--remote", "http://127.0.0.1:9")
-    assert status == 2 or "takes a number of bits" in text
+def test_an_estimate_searches_for_each_board(model: Path) -> None:
+    status, text = run("estimate", model, "--precision", "auto", "--tolerance", "2", "--board", "ulx3s-85f", "--json")
+    assert status == 0, text
+    rows = json.loads(text)["estimates"]
+    for row in rows:
+        _, text = run("explore", model, "--tolerance", "2", "--json", board=row["board"])
+        found = json.loads(text)
+        (chosen,) = [point for point in found["curve"] if point["chosen"]]
+        assert (row["precision"], row["luts"]) == ("auto", chosen["luts"])
+
+
+@pytest.mark.parametrize("verb", [("build",), ("builds", "submit")])
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--precision", "auto", "--tolerance", "nan"), "tolerance is nan points, 0 to 50 are possible"),
+        (("--precision", "auto", "--max-error", "inf"), "max error is inf"),
+        (("--precision", "exact", "--prune"), "prune is of precision 'auto' alone"),
+        (("--precision", "auto", "--labels", "no-such-file.npy"), "file 'no-such-file.npy' cannot be read"),
+        (("--precision", "auto", "--max-error", "1"), "check that a build service runs there"),
+    ],
+)
+def test_what_a_build_service_is_asked_is_checked_here(
+    model: Path, verb: tuple[str, ...], options: tuple[str, ...], words: str
+) -> None:
+    asked = [*verb, str(model), "--board", "icebreaker", "--remote", "http://127.0.0.1:9", *options]
+    result = CliRunner().invoke(app, asked)
+    assert result.exit_code == 1
+    assert words in result.output
+    assert len(result.output.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "words"),
+    [
+        (("--tolerance", "1"), 1, "tolerance is of precision 'auto' alone, and precision is 8"),
+        (("--precision", "auto", "--tolerance", "99"), 1, "tolerance is 99 points, 0 to 50 are possible"),
+        (("--precision", "40"), 1, "precision 40 bits, 2 to 16 are possible"),
+        (("--precision", "best"), 2, "--precision is 'best'; a number of bits, auto or exact"),
+    ],
+)
+def test_a_server_checks_what_it_would_build(model: Path, options: tuple[str, ...], status: int, words: str) -> None:
+    result = CliRunner().invoke(app, ["serve", str(model), "--board", "icebreaker", "--http-port", "0", *options])
+    assert result.exit_code == status
+    assert words in str(result.exception) or words in " ".join(result.output.replace("│", "").split())
 
 
 def test_labels_beside_the_samples_are_found(tmp_path: Path, model: Path) -> None:
