@@ -1,0 +1,199 @@
+"""A build service and the aims of builds: the same search as here, exact trees, and one line for what is not an aim."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from building import Site, a_site
+from command import both, gatesmith, result
+from onnx_files import save_mlp
+from requirements import require_build
+from sklearn.datasets import load_iris
+from sklearn.ensemble import RandomForestClassifier
+
+from gatesmith.aim import Aim
+from gatesmith.artifact.store import Store
+from gatesmith.builds.client import BuildClient, order_of
+from gatesmith.devices import open_device
+from gatesmith.errors import BuildLost
+from gatesmith.firmware import Firmware
+from gatesmith.proof import GRAPH_FILE
+
+BOARD = "icebreaker"
+
+
+@pytest.fixture(autouse=True)
+def _tools() -> None:
+    require_build(BOARD)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    with a_site(tmp_path / "site", fresh=True) as started:
+        x = np.load(started.folder / "cal.npy")
+        targets = _answers(started.folder / "small.onnx", x)
+        np.save(started.folder / "y.npy", targets)
+        np.savez(started.folder / "both.npz", x=x, y=targets)
+        yield started
+
+
+def _answers(model: Path, x: np.ndarray) -> np.ndarray:
+    """What ONNX's own evaluator says."""
+    from onnx.reference import ReferenceEvaluator
+
+    (answer,) = ReferenceEvaluator(str(model)).run(None, {"x": x.astype(np.float32)})
+    return np.asarray(answer)[:, 0]
+
+
+def _firmware(folder: Path) -> Firmware:
+    store = Store(folder)
+    (entry,) = store.list()
+    return store.load(entry.reference)
+
+
+def _fetched(client: BuildClient, id: str, folder: Path) -> Firmware:
+    folder.mkdir()
+    client.fetch(id, folder)
+    return _firmware(folder)
+
+
+def test_a_search_elsewhere_gives_the_firmware_of_a_search_here(site: Site, tmp_path: Path) -> None:
+    model = site.folder / "small.onnx"
+    options = ["--board", BOARD, "--precision", "auto", "--tolerance", "2", "--max-error", "0.5", "--prune"]
+    options += ["--calibration", str(site.folder / "cal.npy"), "--labels", str(site.folder / "y.npy"), "--json"]
+    home = Site(tmp_path / "laptop", fresh=True).home
+    here = result(gatesmith("build", model, *options, "--out", tmp_path / "here", home=home))
+    there = result(gatesmith("build", model, *options, "--out", tmp_path / "there", "--remote", site.url, home=home))
+    assert not here["cached"]
+    assert there["origin"] == "built"
+    assert here["digest"] == there["digest"]
+    one, other = _firmware(tmp_path / "here"), _firmware(tmp_path / "there")
+    assert set(one.reports) == set(other.reports) >= {GRAPH_FILE, "precision.json", "precision.svg"}
+    for name in (GRAPH_FILE, "precision.json", "precision.svg"):
+        assert one.reports[name] == other.reports[name], name
+    assert one.quantization == other.quantization
+    assert one.quantization["search"]["metric"] == "r2", "labels were given, so their variance is what is explained"
+    assert (other.parameters["tolerance"], other.parameters["max_error"], other.parameters["prune"]) == (2.0, 0.5, True)
+    with site.client() as client:
+        (record,) = client.list()
+        told = [event for event in client.watch(record["id"]) if event["kind"] == "progress"]
+    assert any(event["stage"] == "search" and 0 < event["done"] < 1 for event in told)
+    assert not any(event["stage"] == "quantize" for event in told)
+
+
+def test_labels_that_lie_beside_the_samples_are_seen_by_a_service(site: Site, tmp_path: Path) -> None:
+    aim, digests = Aim(precision="auto", tolerance=2.0), {}
+    with site.client() as client:
+        for data in ("cal.npy", "both.npz"):
+            order = order_of(site.folder / "small.onnx", BOARD, calibration=site.folder / data, precision=aim)
+            files = {order.model: site.folder / "small.onnx", order.calibration: site.folder / data}
+            digests[data] = client.submit(order, files)["id"]
+        for data, metric in (("cal.npy", "r2_to_float_model"), ("both.npz", "r2")):
+            list(client.watch(digests[data]))
+            firmware = _fetched(client, digests[data], tmp_path / data)
+            assert firmware.quantization["search"]["metric"] == metric
+
+
+def test_equal_aims_are_one_build_and_others_are_others(site: Site) -> None:
+    submit = ("builds", "submit", site.folder / "small.onnx", "--board", BOARD, "--remote", site.url, "--json")
+    submit += ("--calibration", site.folder / "cal.npy", "--precision", "auto")
+    records = [result(gatesmith(*submit, *more)) for more in ((), ("--tolerance", "0.5"), ("--tolerance", "2"))]
+    assert [record["new"] for record in records] == [True, False, True]
+    assert len({record["id"] for record in records}) == 2
+
+
+def test_exact_trees_keep_all_decisions_of_their_library(site: Site, tmp_path: Path) -> None:
+    skops = pytest.importorskip("skops.io")
+    x, y = load_iris(return_X_y=True)
+    x = x.astype(np.float32)
+    forest = RandomForestClassifier(3, max_depth=3, random_state=0).fit(x, y)
+    skops.dump(forest, tmp_path / "forest.skops")
+    np.save(tmp_path / "x.npy", x)
+    build = ("build", tmp_path / "forest.skops", "--board", BOARD, "--calibration", tmp_path / "x.npy", "--json")
+    result(gatesmith(*build, "--precision", "exact", "--remote", site.url, "--out", tmp_path / "out"))
+    firmware = _firmware(tmp_path / "out")
+    assert firmware.quantization["precision_bits"] is None
+    # every threshold, and its neighbours among the numbers of float32, where a grid of few bits is wrong
+    borders = [t for tree in forest.estimators_ for t in tree.tree_.threshold[tree.tree_.feature >= 0]]
+    near = np.float32(borders)
+    values = np.concatenate([near, np.nextafter(near, np.float32(-9)), np.nextafter(near, np.float32(9))])
+    samples = np.random.default_rng(3).choice(values, size=(600, 4)).astype(np.float32)
+    with open_device("emulator:forest") as device:
+        device.program(firmware)
+        answer = firmware.contract.decode(device.infer(firmware.contract.encode({"input": samples})))
+    assert np.array_equal(answer["probabilities"].argmax(axis=1), forest.predict(samples))
+
+
+def test_a_preview_has_the_same_aim(site: Site, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    aim = Aim(precision="auto", tolerance=2.0)
+    order = replace(site.order(precision=aim), emulated=True)
+    with site.client() as client:
+        site.submit(client, order)
+        id = order.digest.removeprefix("sha256:")
+        events = list(client.watch(id))
+        firmware = _fetched(client, id, tmp_path / "preview")
+    assert any(event.get("stage") == "search" for event in events)
+    assert firmware.parameters == {**aim.parameters(), "emulated": True}
+    assert "precision.json" in firmware.reports
+    data = ("--calibration", site.folder / "cal.npy", "--board", BOARD, "--tolerance", "2", "--json")
+    explored = result(gatesmith("explore", site.folder / "small.onnx", *data))
+    assert json.loads(firmware.reports["precision.json"])["chosen"] == explored["chosen"]
+
+
+def test_a_search_has_the_limits_of_a_build(tmp_path: Path) -> None:
+    model, data = save_mlp(tmp_path / "wide.onnx", inputs=200, hidden=400, outputs=10), tmp_path / "wide.npy"
+    np.save(data, np.random.default_rng(1).normal(size=(5000, 200)))
+    order = order_of(model, "ulx3s-85f", calibration=data, precision=Aim(precision="auto", tolerance=2.0))
+    with a_site(tmp_path / "site", "--seconds", "10", fresh=True) as site, site.client() as client:
+        id = client.submit(order, {order.model: model, order.calibration: data})["id"]
+        events = list(client.watch(id))
+        assert events[-1]["state"] == "failed"
+        assert [event["stage"] for event in events if event["kind"] == "progress"][-1] == "search"
+        with pytest.raises(BuildLost, match="did not end within 10 s; 3 attempts were made"):
+            client.result(id)
+
+
+def test_hostile_orders_get_one_line(site: Site) -> None:
+    good = site.order(precision="auto").to_json()
+    absent = "sha256:" + hashlib.sha256(b"nobody has this").hexdigest()
+    hostile = [
+        ({"tolerance": math.nan}, 400, "tolerance is nan points, 0 to 50 are possible"),
+        ({"tolerance": 10**400}, 400, "tolerance is 1000000000000000000000000000000000000000... points"),
+        ({"precision": "AUTO"}, 400, "precision 'AUTO' is not possible; it is a number of bits, auto or exact"),
+        ({"precision": True}, 400, "order: precision is of kind bool, int or str is needed"),
+        ({"precision": ["auto"]}, 400, "order: precision is of kind list"),
+        ({"precision": 8, "tolerance": 1}, 400, "tolerance is of precision 'auto' alone, and precision is 8"),
+        ({"max_error": 1e300}, 400, "max error is 1e+300, 1e-30 to 1e+30 are possible"),
+        ({"max_error": -1}, 400, "max error is -1"),
+        ({"labels": absent}, 400, "order: labels_file is ''"),
+        ({"labels": absent, "labels_file": "../y.npy"}, 400, "order: labels_file is '../y.npy'"),
+        ({"labels": absent, "labels_file": "y.npy"}, 404, f"file {absent} was not uploaded; upload it first"),
+    ]
+    with site.client() as client:
+        for path in ("small.onnx", "cal.npy"):
+            content = (site.folder / path).read_bytes()
+            digest = "sha256:" + hashlib.sha256(content).hexdigest()
+            assert httpx.put(f"{site.url}/v1/files/{digest}", content=content).status_code == 201
+        for change, status, words in hostile:
+            body = json.dumps({"order": good | change})  # it writes NaN, which JSON has not
+            answer = httpx.post(f"{site.url}/v1/builds", content=body)
+            assert answer.status_code == status, (change, answer.text)
+            assert answer.json()["error"]["message"].startswith(words)
+        assert client.list() == []
+
+
+def test_labels_that_are_none_fail_with_one_line(site: Site, tmp_path: Path) -> None:
+    np.save(tmp_path / "short.npy", np.zeros(3))
+    build = ("build", site.folder / "small.onnx", "--board", BOARD, "--calibration", site.folder / "cal.npy")
+    line, error = both((*build, "--precision", "auto", "--labels", tmp_path / "short.npy", "--remote", site.url))
+    assert line == "there are 3 labels for 50 samples of calibration data; give one for each"
+    assert error["type"] == "CalibrationNeeded"
