@@ -13,15 +13,26 @@ from amaranth.sim import Simulator
 from built import rtl_firmware
 from forests import forest_graph
 from requirements import require
+from sklearn.datasets import load_wine
+from sklearn.decomposition import PCA
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.pipeline import make_pipeline
 
+from gatesmith.contract import Contract
 from gatesmith.devices import open_device
 from gatesmith.errors import UnsupportedOperation
 from gatesmith.firmware import Firmware
 from gatesmith.fixed import FixedPoint
+from gatesmith.frontends import read_model
+from gatesmith.gateware.chain import ChainedCore
+from gatesmith.gateware.core import Core
 from gatesmith.gateware.engines import build_core, choose_engine, plan_logic
 from gatesmith.model import reference
+from gatesmith.model.ensemble import TreeEnsemble
 from gatesmith.model.graph import Graph
+from gatesmith.model.nodes import Dense
 from gatesmith.model.vectors import corner_vectors, random_vectors
+from gatesmith.quantize import quantize
 
 SHAPES: dict[str, dict[str, Any]] = {
     "signed": {},
@@ -41,10 +52,13 @@ def vectors(graph: Graph, count: int) -> np.ndarray:
 
 
 def simulated(graph: Graph, cutoff: int, x: np.ndarray) -> np.ndarray:
-    """Samples in every cycle in which the core takes one; the output waits now and then."""
     core = build_core(plan_logic(graph), cutoff=cutoff)
-    contract = graph.contract()
-    words = [int.from_bytes(row.tobytes(), "little") for row in contract.pack_inputs(x)]
+    return through(core, graph.contract(), graph.contract(), x)
+
+
+def through(core: Core, given: Contract, taken: Contract, x: np.ndarray) -> np.ndarray:
+    """Samples in every cycle in which the core takes one; the output waits now and then."""
+    words = [int.from_bytes(row.tobytes(), "little") for row in given.pack_inputs(x)]
     found: list[int] = []
 
     async def feed(ctx: Any) -> None:
@@ -68,8 +82,8 @@ def simulated(graph: Graph, cutoff: int, x: np.ndarray) -> np.ndarray:
     simulator.add_testbench(feed)
     simulator.add_testbench(drain)
     simulator.run()
-    rows = [word.to_bytes(contract.output_bytes, "little") for word in found]
-    return contract.unpack_outputs(np.frombuffer(b"".join(rows), dtype=np.uint8).reshape(len(rows), -1))
+    rows = [word.to_bytes(taken.output_bytes, "little") for word in found]
+    return taken.unpack_outputs(np.frombuffer(b"".join(rows), dtype=np.uint8).reshape(len(rows), -1))
 
 
 @pytest.mark.parametrize("cutoff", [1, 2, 4])
@@ -104,6 +118,45 @@ def test_the_top_is_exact_over_the_wire_and_a_planted_fault_is_caught() -> None:
         planted, count = re.subn(r"(assign \\core\.test0 =)([^;]*);", r"\1 !(\2);", verilog)
     assert count == 1, "no comparison in the RTL"
     assert (from_the_wire(replace(firmware, hdl={"top.v": planted.encode()}), x) != wanted).any()
+
+
+def test_two_cores_in_a_row_are_exact_under_back_pressure() -> None:
+    first = forest_graph(4, arg_max=False, depth=4)
+    (node,) = first.nodes
+    assert isinstance(node, TreeEnsemble)
+    # scores that the other one's thresholds, anywhere in the format, tell apart
+    first = replace(first, nodes=(replace(node, value=128 * node.value, bias=0 * node.bias),))
+    between = first.outputs[0].edge.fixed
+    second = forest_graph(7, depth=6, input=between)
+    x = vectors(first, 200)
+    wanted = reference.infer(second, reference.infer(first, x))
+    core = ChainedCore(*(build_core(plan_logic(graph), cutoff=2) for graph in (first, second)))
+    found = through(core, first.contract(), second.contract(), x)
+    assert (found == wanted).all()
+    assert len(np.unique(wanted, axis=0)) > 10
+
+
+def projected() -> Graph:
+    x, y = load_wine(return_X_y=True)
+    model = make_pipeline(PCA(3), RandomForestClassifier(4, max_depth=3, random_state=0)).fit(x, y)
+    return quantize(read_model(model), x)[0]
+
+
+def test_trees_behind_a_projection_are_exact_over_the_wire_and_a_planted_fault_is_caught() -> None:
+    for tool in ("verilator", "g++", "pyosys"):
+        require(tool)
+    graph = projected()
+    x = vectors(graph, 2000)
+    wanted = reference.infer(graph, x)
+    firmware = rtl_firmware(graph, "icebreaker", cutoff=2)
+    assert firmware.engine == "trees"
+    assert (from_the_wire(firmware, x) == wanted).all()
+    # gateware whose projection lacks the weights of a column
+    dense = next(node for node in graph.nodes if isinstance(node, Dense))
+    planted = replace(dense, weight=dense.weight * np.array([0, 1, 1]))
+    other = replace(graph, nodes=tuple(planted if node is dense else node for node in graph.nodes))
+    wrong = rtl_firmware(other, "icebreaker", cutoff=2)
+    assert (from_the_wire(replace(firmware, hdl=wrong.hdl, latency_cycles=wrong.latency_cycles), x) != wanted).any()
 
 
 def test_the_engine_is_chosen_by_the_graph() -> None:

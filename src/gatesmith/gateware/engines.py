@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TypeAlias
 
+from gatesmith.gateware.chain import ChainedCore
 from gatesmith.gateware.core import Core
-from gatesmith.gateware.forest import Forest, plant
+from gatesmith.gateware.forest import Forest, parted, plant
 from gatesmith.gateware.trace import AdderGraph, trace
 from gatesmith.gateware.trees import grow
 from gatesmith.gateware.unrolled import unroll
@@ -33,9 +35,15 @@ def plan_logic(graph: Graph, engine: str = "auto") -> Logic:
     UnsupportedOperation
         When the engine does not take one of the graph's nodes.
     """
-    return plant(graph) if choose_engine(graph, engine) == "trees" else trace(graph)
+    if choose_engine(graph, engine) != "trees":
+        return trace(graph)
+    before, trees = parted(graph)
+    return plant(trees) if before is None else replace(plant(trees), front=trace(before))
 
 
 def build_core(logic: Logic, *, cutoff: int) -> Core:
     """The plan, cut into stages of at most ``cutoff`` levels."""
-    return grow(logic, cutoff=cutoff) if isinstance(logic, Forest) else unroll(logic, cutoff=cutoff)
+    if not isinstance(logic, Forest):
+        return unroll(logic, cutoff=cutoff)
+    trees = grow(logic, cutoff=cutoff)
+    return trees if logic.front is None else ChainedCore(unroll(logic.front, cutoff=cutoff), trees)

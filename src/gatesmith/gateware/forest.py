@@ -8,7 +8,7 @@ all these constants add up to is chosen such that taking them back concerns the 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 
 from gatesmith.errors import UnsupportedOperation
 from gatesmith.fixed import FixedPoint
+from gatesmith.gateware.trace import AdderGraph
 from gatesmith.model.ensemble import TreeEnsemble
-from gatesmith.model.graph import Graph
+from gatesmith.model.graph import Graph, Terminal
 from gatesmith.model.nodes import ArgMax, Reshape
 
-__all__ = ["Column", "Comparison", "Forest", "Path", "plant"]
+__all__ = ["Column", "Comparison", "Forest", "Path", "parted", "plant"]
 
 Integers = NDArray[np.int64]
 
@@ -61,7 +62,8 @@ class Column:
 class Forest:
     """The plan of the trees engine.
 
-    ``paths`` are the leaves of each tree, by the numbers of ``tests``.
+    ``paths`` are the leaves of each tree, by the numbers of ``tests``. ``front`` is the plan of what computes before
+    the trees; ``graph`` begins behind it.
     """
 
     graph: Graph
@@ -69,6 +71,7 @@ class Forest:
     tests: tuple[Comparison, ...]
     paths: tuple[tuple[Path, ...], ...]
     columns: tuple[Column, ...]
+    front: AdderGraph | None = None
 
     def infer(self, integers: Integers) -> Integers:
         """Compute with the tests, paths and tables instead of the graph's own trees: a witness for the plan.
@@ -81,6 +84,8 @@ class Forest:
         -------
         ndarray of int64, shape (batch, output elements)
         """
+        if self.front is not None:
+            integers = self.front.infer(integers)
         unsigned = integers - self.input.min_integer
         last = (1 << self.input.width) - 1
         answers = [
@@ -114,6 +119,29 @@ class Forest:
             values[node.output.name] = node.evaluate([values[node.inputs[0]]], [None])
         parts = [t.edge.fixed.quantize(values[t.edge.name]).reshape(len(sums), -1) for t in self.graph.outputs]
         return np.concatenate(parts, axis=1)
+
+
+def parted(graph: Graph) -> tuple[Graph | None, Graph]:
+    """What computes before the trees of an integer graph, if something does, and the rest of the graph."""
+    ensemble = next((node for node in graph.nodes if isinstance(node, TreeEnsemble)), None)
+    if ensemble is None:
+        return None, graph
+    wanted, before = set(ensemble.inputs), set()
+    for node in reversed(graph.nodes):
+        if node.output.name in wanted:
+            wanted.update(node.inputs)
+            before.add(node.name)
+    first = tuple(node for node in graph.nodes if node.name in before)
+    if all(isinstance(node, Reshape) for node in first):
+        return None, graph
+    between = Terminal(edge=graph.edges[ensemble.inputs[0]])
+    rest = tuple(node for node in graph.nodes if node.name not in before)
+    known = {between.edge.name, *(node.output.name for node in rest)}
+    if not known.issuperset(name for node in rest for name in node.inputs) or not known.issuperset(
+        terminal.edge.name for terminal in graph.outputs
+    ):
+        raise UnsupportedOperation(f"graph {graph.name!r} reads what is before its trees elsewhere too")
+    return replace(graph, nodes=first, outputs=(between,)), replace(graph, inputs=(between,), nodes=rest)
 
 
 def plant(graph: Graph) -> Forest:

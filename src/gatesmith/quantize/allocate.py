@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gatesmith.contract import HostOperation, HostOperationKind
+from gatesmith.contract import HostOperation
 from gatesmith.errors import AccuracyLost
 from gatesmith.fixed import FixedPoint, Rounding
 from gatesmith.model import reference
+from gatesmith.model.ensemble import TreeEnsemble
 from gatesmith.model.graph import Graph, Terminal
 from gatesmith.model.nodes import (
     MAX_TABLE_BITS,
@@ -42,7 +43,7 @@ from gatesmith.model.nodes import (
 )
 from gatesmith.quantize.formats import best_format, moved, on_grid
 from gatesmith.quantize.precision import PRECISIONS, Precision
-from gatesmith.quantize.rewrite import Rewriter, holds_grid
+from gatesmith.quantize.rewrite import Rewriter, holds_grid, host_scale
 from gatesmith.quantize.sums import (
     FEWEST_BITS,
     FRACTION_BITS,
@@ -179,6 +180,8 @@ class _Allocation:
         if isinstance(node, Add | Concat):
             sources = self._aligned(sources)
         exponent = 0 if isinstance(node, ArgMax) else self.exponents[sources[0].name]
+        if isinstance(node, TreeEnsemble):  # its thresholds are on the carried scale, its leaves are not
+            node, exponent = replace(node, threshold=np.ldexp(node.threshold, exponent)), 0
         if isinstance(node, Gather):
             node = replace(node, fill=float(on_grid(np.ldexp(node.fill, exponent), sources[0].fixed.fraction_bits)))
         exact = all(edge.name in self.exact for edge in sources)
@@ -393,8 +396,5 @@ def _tabled(node: LookupTable, source: Edge, table: Real) -> LookupTable:
 
 
 def _scale(edge: Edge, exponent: int) -> tuple[HostOperation, ...]:
-    if exponent == 0:
-        return ()
-    factor = math.ldexp(1.0, exponent)
-    count = math.prod(edge.shape)
-    return (HostOperation(kind=HostOperationKind.SCALE, scale=(factor,) * count, offset=(0.0,) * count),)
+    factor, offset = np.full(edge.shape, math.ldexp(1.0, exponent)), np.zeros(edge.shape)
+    return () if exponent == 0 else (host_scale(factor, offset),)

@@ -24,7 +24,7 @@ from gatesmith.model.graph import Graph
 from gatesmith.model.node import Bounds, Edge, Node, Real
 from gatesmith.model.nodes import ArgMax, Clip, Reshape
 from gatesmith.quantize.allocate import on_host
-from gatesmith.quantize.trees import fill, holds_trees, median_of, rounded, source
+from gatesmith.quantize.trees import fill, first_computing, holds_trees, median_of, rounded, source
 
 __all__ = ["allocate_exact", "largest_error"]
 
@@ -58,6 +58,12 @@ def allocate_exact(graph: Graph, data: Mapping[str, NDArray[Any]]) -> Graph:
             f"model {graph.name!r} has no trees, precision exact is for trees; give 2 to 16 bits"
         )
     ensemble = next(node for node in graph.nodes if isinstance(node, TreeEnsemble))
+    if (computing := first_computing(graph, ensemble)) is not None:
+        raise UnsupportedOperation(
+            f"node {computing.name!r} ({computing.kind}) computes before the trees, precision exact has trees at the "
+            f"input alone, behind a scaler at most; give 2 to 16 bits",
+            node=computing.name,
+        )
     terminal, clip = source(graph, ensemble)
     for node in graph.nodes:
         if not isinstance(node, TreeEnsemble | Reshape | ArgMax) and node is not clip:

@@ -18,6 +18,7 @@ from gatesmith.quantize.calibrate import check_calibration
 from gatesmith.quantize.exact_trees import allocate_exact
 from gatesmith.quantize.fold import fold, with_scaled_inputs
 from gatesmith.quantize.precision import Precision
+from gatesmith.quantize.projected import allocate_projected, is_projected
 from gatesmith.quantize.trees import allocate_trees, holds_trees
 
 __all__ = ["QuantizationReport", "quantize"]
@@ -86,7 +87,7 @@ def quantize(
         return integer, _report(graph, integer, data, None)
     bits = Precision.of(precision)
     if holds_trees(folded):
-        integer = allocate_trees(folded, data, bits.default)
+        integer = (allocate_projected if is_projected(folded) else allocate_trees)(folded, data, bits.default)
         return integer, _report(graph, integer, data, bits.default)
     integer = allocate(folded, data, bits)
     scaled = with_scaled_inputs(folded, data)

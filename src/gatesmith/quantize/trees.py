@@ -25,7 +25,20 @@ from gatesmith.model.node import Node, Real
 from gatesmith.model.nodes import Clip, Reshape
 from gatesmith.quantize.allocate import OUTPUT_BITS, allocate, on_host
 
-__all__ = ["allocate_trees", "fill", "holds_trees", "median_of", "rounded", "source"]
+__all__ = [
+    "Goal",
+    "Placed",
+    "allocate_trees",
+    "denser",
+    "fill",
+    "first_computing",
+    "holds_trees",
+    "median_of",
+    "rounded",
+    "source",
+    "with_thresholds",
+    "with_values",
+]
 
 KEPT = 0.9998
 """Share of the calibration samples that keep their class, where the bits that may be used allow it: more than the
@@ -45,7 +58,7 @@ MAX_INPUT_BITS = 24
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Placed:
+class Placed:
     """Thresholds as whole numbers ``k`` of ``width`` bits, for inputs scaled and moved by the host."""
 
     scale: Real
@@ -72,7 +85,7 @@ class _Placed:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Goal:
+class Goal:
     """What the trees are to give."""
 
     median: HostOperation | None
@@ -119,12 +132,12 @@ def allocate_trees(graph: Graph, data: Mapping[str, NDArray[Any]], precision: in
     """
     ensemble = next(node for node in graph.nodes if isinstance(node, TreeEnsemble))
     terminal, clip = source(graph, ensemble)
-    x = _denser(on_host(terminal, data[terminal.edge.name]).reshape(len(next(iter(data.values()))), -1))
+    x = denser(on_host(terminal, data[terminal.edge.name]).reshape(len(next(iter(data.values()))), -1))
     seen = x if clip is None else np.clip(x, clip.low, clip.high)
-    goal = _Goal(median=median_of(graph), wanted=ensemble.evaluate([seen], [None]), precision=precision)
+    goal = Goal(median=median_of(graph), wanted=ensemble.evaluate([seen], [None]), precision=precision)
     known = ensemble if np.isnan(x).any() else replace(ensemble, missing=None)
-    placed = _with_thresholds(known, x, clip, goal)
-    valued = _with_values(replace(known, threshold=placed.threshold), placed, x, goal)
+    placed = with_thresholds(known, x, clip, goal)
+    valued = with_values(replace(known, threshold=placed.threshold), placed, x, goal)
     inputs = tuple(replace(t, host=(*t.host, *placed.host)) if t is terminal else t for t in graph.inputs)
     nodes: list[Node] = []
     for node in graph.nodes:
@@ -136,7 +149,7 @@ def allocate_trees(graph: Graph, data: Mapping[str, NDArray[Any]], precision: in
     return allocate(rewritten, dict(data), precision, formats={terminal.edge.name: placed.format})
 
 
-def _denser(x: Real) -> Real:
+def denser(x: Real) -> Real:
     """A few samples, and more like them: each feature takes a value that is near in rank among those that were seen.
 
     A few hundred samples leave wide gaps around a threshold, in which it could move without any of them telling. So
@@ -170,6 +183,18 @@ def fill(format: FixedPoint, may_miss: bool) -> tuple[HostOperation, ...]:
     return (HostOperation(kind=HostOperationKind.FILL, missing=last, most=last - 1),)
 
 
+def first_computing(graph: Graph, ensemble: TreeEnsemble) -> Node | None:
+    """The first node before the trees that is more than an arrangement or the one clip of a scaler."""
+    wanted, before = set(ensemble.inputs), []
+    for node in reversed(graph.nodes):
+        if node.output.name in wanted:
+            wanted.update(node.inputs)
+            before.append(node)
+    clips = [node for node in before if isinstance(node, Clip)]
+    others = [node for node in before if not isinstance(node, Clip | Reshape)]
+    return next(iter([*reversed(others), *clips[:-1]]), None)
+
+
 def source(graph: Graph, ensemble: TreeEnsemble) -> tuple[Terminal, Clip | None]:
     """The input that the trees read, and the clip in between."""
     writers = {node.output.name: node for node in graph.nodes}
@@ -191,7 +216,7 @@ def source(graph: Graph, ensemble: TreeEnsemble) -> tuple[Terminal, Clip | None]
     return graph.inputs[0], clip
 
 
-def _with_thresholds(ensemble: TreeEnsemble, x: Real, clip: Clip | None, goal: _Goal) -> _Placed:
+def with_thresholds(ensemble: TreeEnsemble, x: Real, clip: Clip | None, goal: Goal) -> Placed:
     """The coarsest thresholds that keep the classes of enough samples."""
     for budget in BUDGETS:
         placed = _placed(ensemble, x, clip, goal.precision, budget)
@@ -201,7 +226,7 @@ def _with_thresholds(ensemble: TreeEnsemble, x: Real, clip: Clip | None, goal: _
     return placed
 
 
-def _placed(ensemble: TreeEnsemble, x: Real, clip: Clip | None, precision: int, budget: float) -> _Placed:
+def _placed(ensemble: TreeEnsemble, x: Real, clip: Clip | None, precision: int, budget: float) -> Placed:
     width, features = min(2 * precision, MAX_INPUT_BITS), x.shape[1]
     scale, offset = np.zeros(features), np.zeros(features)
     threshold, bits = np.zeros(len(ensemble.feature)), np.ones(len(ensemble.feature), dtype=np.int64)
@@ -224,7 +249,7 @@ def _placed(ensemble: TreeEnsemble, x: Real, clip: Clip | None, precision: int, 
     taken += may_miss and bool(np.any(threshold == 2.0**width - 2.0 ** (width - taken) - 1))
     width, dropped = taken, width - taken
     # floor(v) is the nearest whole number of v - 1/2
-    return _Placed(
+    return Placed(
         scale=np.ldexp(scale, -dropped),
         offset=np.ldexp(offset, -dropped) - 0.5,
         width=width,
@@ -275,7 +300,7 @@ def _coarsest(
     return found, bits
 
 
-def _with_values(ensemble: TreeEnsemble, placed: _Placed, x: Real, goal: _Goal) -> TreeEnsemble:
+def with_values(ensemble: TreeEnsemble, placed: Placed, x: Real, goal: Goal) -> TreeEnsemble:
     """Leaves with the fewest fraction bits that keep the classes."""
     low, high = ensemble.bounds([])
     # rounding may add half a step for each tree

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_iris
-from sklearn.decomposition import PCA
 from sklearn.ensemble import (
     ExtraTreesClassifier,
     GradientBoostingClassifier,
@@ -19,9 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
-from gatesmith.errors import UnsupportedOperation
 from gatesmith.frontends import read_model
-from gatesmith.frontends.frontend import GraphBuilder
 from gatesmith.model import reference
 from gatesmith.quantize import quantize
 
@@ -65,26 +61,3 @@ def test_more_precision_is_nearer() -> None:
     graph = read_model(GradientBoostingClassifier(n_estimators=20, random_state=0).fit(x, y))
     errors = [quantize(graph, x, precision=precision)[1].max_abs_error for precision in (3, 12)]
     assert errors[1] < errors[0]
-
-
-def test_what_computes_before_trees_is_refused() -> None:
-    builder = GraphBuilder("mixed")
-    x = builder.input("input", (4,))
-    x = builder.relu("relu", x)
-    data, y = load_iris(return_X_y=True)
-    tree = read_model(DecisionTreeClassifier().fit(data, y))
-    builder.nodes.append(_reading(tree.nodes[0], x.name))
-    builder.output(builder.nodes[-1].output, "probabilities")
-    with pytest.raises(UnsupportedOperation, match=r"reads node 'relu' \(ReLU\)"):
-        quantize(builder.graph(), data)
-
-
-def test_a_projection_before_trees_is_refused() -> None:
-    x, y = load_iris(return_X_y=True)
-    graph = read_model(make_pipeline(PCA(2), DecisionTreeClassifier()).fit(x, y))
-    with pytest.raises(UnsupportedOperation, match=r"\(Dense\); trees are possible at the input alone"):
-        quantize(graph, x)
-
-
-def _reading(node: Any, edge: str) -> Any:
-    return replace(node, inputs=(edge,))
