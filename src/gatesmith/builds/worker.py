@@ -6,9 +6,10 @@ It has no network, an environment of a few names, and nothing in reach but its f
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
-import threading
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,20 +27,18 @@ from gatesmith.model.graph import Graph
 from gatesmith.toolchain.process import run
 from gatesmith.tools import tool_environment
 
-__all__ = ["main"]
-
-HEARTBEAT_S = 1.0
+__all__ = ["beating", "main"]
 
 
 def main(arguments: list[str]) -> int:
     """Build what lies in a folder."""
     folder, limits = Path(arguments[0]), Limits(**json.loads(arguments[1]))
     say({"holds": confine(memory_bytes=0, seconds=limits.seconds)})
-    _beat()
     order = Order.from_json(json.loads((folder / "order.json").read_text(encoding="utf-8")))
     try:
-        build = _build(folder, order, limits)
-        Store(folder / "out", policy=UNCHECKED).save(BUILT, [build.firmware], merge=False)
+        with beating():
+            build = _build(folder, order, limits)
+            Store(folder / "out", policy=UNCHECKED).save(BUILT, [build.firmware], merge=False)
     except GatesmithError as error:
         say({"error": error_json(error)})
         return 1
@@ -105,15 +104,18 @@ def _graph(folder: Path, model: Path, name: str, limits: Limits) -> Graph:
     return Graph.from_bytes(graph.read_bytes())
 
 
-def _beat() -> None:
-    """Say something every second, so that whoever listens can end the build at any time."""
+@contextmanager
+def beating() -> Iterator[None]:
+    """Something is said every second, so that whoever listens can end the build at any time.
 
-    def beat() -> None:
-        while True:
-            time.sleep(HEARTBEAT_S)
-            say({"alive": True})
-
-    threading.Thread(target=beat, daemon=True).start()
+    It is silent again before the result, which may be longer than what two processes can write without mixing it.
+    """
+    command = (sys.executable, "-I", "-S", str(Path(__file__).with_name("heart.py")))
+    heart = subprocess.Popen(command, stdin=subprocess.PIPE)
+    try:
+        yield
+    finally:
+        heart.communicate()
 
 
 if __name__ == "__main__":
