@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import math
@@ -21,6 +22,7 @@ from sklearn.ensemble import RandomForestClassifier
 from gatesmith.aim import Aim
 from gatesmith.artifact.store import Store
 from gatesmith.builds.client import BuildClient, order_of
+from gatesmith.builds.serving import LocalBuilds, ModelBuilder, ModelFiles
 from gatesmith.devices import open_device
 from gatesmith.errors import BuildLost
 from gatesmith.firmware import Firmware
@@ -59,6 +61,7 @@ def _firmware(folder: Path) -> Firmware:
 
 
 def _fetched(client: BuildClient, id: str, folder: Path) -> Firmware:
+    client.result(id)  # raises why there is none
     folder.mkdir()
     client.fetch(id, folder)
     return _firmware(folder)
@@ -147,6 +150,16 @@ def test_a_preview_has_the_same_aim(site: Site, tmp_path: Path) -> None:
     data = ("--calibration", site.folder / "cal.npy", "--board", BOARD, "--tolerance", "2", "--json")
     explored = result(gatesmith("explore", site.folder / "small.onnx", *data))
     assert json.loads(firmware.reports["precision.json"])["chosen"] == explored["chosen"]
+
+
+def test_a_server_builds_what_is_missing_with_its_aim(tmp_path: Path) -> None:
+    save_mlp(tmp_path / "small.onnx")
+    np.savez(tmp_path / "calibration.npz", x=np.random.default_rng(1).normal(size=(50, 2)))
+    aim = Aim(precision="auto", tolerance=2.0)
+    builder = ModelBuilder(LocalBuilds(), Store(tmp_path / "store"), aim=aim)
+    offer = ModelFiles({"small": tmp_path / "small.onnx"}).find("small", None, fresh=True)
+    firmware = asyncio.run(builder.preview(offer, BOARD))
+    assert firmware.parameters == {**aim.parameters(), "emulated": True}
 
 
 def test_a_search_has_the_limits_of_a_build(tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ def test_every_field_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
         "MAX_BATCH": "8",
         "MAX_WAITING": "16",
         "GRACE_S": "3",
+        "BUILD_PRECISION": "auto",
+        "BUILD_TOLERANCE": "1.5",
     }
     for name, value in values.items():
         monkeypatch.setenv(f"GATESMITH_{name}", value)
