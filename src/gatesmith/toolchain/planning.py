@@ -25,7 +25,8 @@ __all__ = ["BuildPlan", "Command", "checked_sources", "plan", "simulation_passes
 _WIDTHS_DIFFER = "Resizing cell port"
 _IDENTIFIER = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _FILE_NAME = re.compile(r"\w[\w.-]*\.(il|v|mem)", re.ASCII)
-_OUR_FILES = ("board_top.v", "netlist.v", "simulation.v")
+_MAPPING = "mapping.v"
+_OUR_FILES = ("board_top.v", "netlist.v", "simulation.v", _MAPPING)
 _SYNTHESIS_TIMEOUT_S = 3600.0
 _ROUTING_TIMEOUT_S = 4 * 3600.0
 _PACKING_TIMEOUT_S = 900.0
@@ -104,7 +105,9 @@ def plan(design: Design, board: Board, *, seed: int = 1) -> BuildPlan:
     if wrapper:
         top = "board_top"
         sources["board_top.v"] = wrapper.encode()
-    passes += _synthesis_passes(flow.synthesis_command(board), design, top)
+    if flow.mapping:
+        sources[_MAPPING] = flow.mapping.encode()
+    passes += _synthesis_passes(flow.synthesis_command(board), design, top, is_mapped=bool(flow.mapping))
     sources["synthesis.json"] = json.dumps(passes, indent=1).encode()
     programs = ("pyosys", flow.router, flow.packer)
     common = (
@@ -183,13 +186,15 @@ def simulation_passes(design: Design) -> list[str]:
     ]
 
 
-def _synthesis_passes(command: str, design: Design, top: str) -> list[str]:
+def _synthesis_passes(command: str, design: Design, top: str, *, is_mapped: bool) -> list[str]:
     wrapper = [] if top == design.top else ["read_verilog board_top.v"]
+    mapping = [f"techmap -map {_MAPPING}", "clean", "write_json netlist.json"] if is_mapped else []
     return [
         f'logger -nowarn "{_WIDTHS_DIFFER}"',  # in the mapping to cells it is harmless
         "design -load read",
         *wrapper,
         f"{command} -top {top} -json netlist.json",
+        *mapping,
         "write_verilog -noattr netlist.v",
     ]
 
