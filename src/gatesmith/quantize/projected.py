@@ -24,9 +24,10 @@ from gatesmith.model.node import Edge, Node, Real
 from gatesmith.model.nodes import Dense, Quantize, Scale
 from gatesmith.quantize.allocate import allocate, on_host
 from gatesmith.quantize.fold import fold, with_scaled_inputs
+from gatesmith.quantize.more_samples import denser
 from gatesmith.quantize.precision import PRECISIONS
 from gatesmith.quantize.rewrite import Rewriter
-from gatesmith.quantize.trees import Goal, Placed, denser, first_computing, median_of, with_thresholds, with_values
+from gatesmith.quantize.trees import Goal, Placed, first_computing, with_thresholds, with_values
 
 __all__ = ["allocate_projected", "is_projected"]
 
@@ -65,13 +66,14 @@ def allocate_projected(graph: Graph, data: Mapping[str, NDArray[Any]], precision
     samples = _denser(graph, data)
     x = _evaluated(graph, samples)[ensemble.inputs[0]]
     known = replace(ensemble, missing=None)
-    goal = Goal(median=median_of(graph), wanted=ensemble.evaluate([x], [None]), precision=precision)
-    placed = with_thresholds(known, x, None, goal)
-    valued = with_values(replace(known, threshold=placed.threshold), placed, x, goal)
+    goal = Goal.of(graph, x, precision)
+    placed = with_thresholds(known, None, goal)
+    valued = with_values(replace(known, threshold=placed.threshold), placed, goal)
+    wanted = ensemble.evaluate([x], [None])
     rounded = _with_rounding(graph, valued, placed)
     for bits in range(precision, min(2 * precision, PRECISIONS[-1]) + 1, MORE_BITS):
-        integer, given = _allocated(rounded, data, samples, bits, goal.wanted)
-        if goal.is_near(given, kept=KEPT):
+        integer, given = _allocated(rounded, data, samples, bits, wanted)
+        if goal.is_near(given, wanted, kept=KEPT):
             break
     return integer
 

@@ -24,6 +24,7 @@ from gatesmith.model.graph import Graph, Terminal
 from gatesmith.model.node import Node, Real
 from gatesmith.model.nodes import Clip, Reshape
 from gatesmith.quantize.allocate import OUTPUT_BITS, allocate, on_host
+from gatesmith.quantize.more_samples import denser, mixed
 
 __all__ = [
     "Goal",
@@ -47,11 +48,12 @@ KEPT = 0.9998
 KEPT_BY_THRESHOLDS = 0.9999
 """The same, before the leaves are rounded."""
 
-BUDGETS = (*(2.0**-i for i in range(6, 16)), 0.0)
-"""Shares of the samples that a single threshold may send the other way, the cheapest first."""
+MIXED_KEPT_BY_THRESHOLDS, MIXED_KEPT = 0.9997, 0.9994
+"""The same of mixtures of samples, of which more lie near a threshold, and more between classes, than of others."""
 
-ENOUGH_SAMPLES, MOST_COPIES, NEAR_RANKS = 20_000, 9, 3
-"""From so many samples on none are added; copies of the samples at most, and how far in rank a value may move."""
+STEPS = (*((2.0**-i, 0) for i in range(6, 16)), *((0.0, finer) for finer in range(0, 9, 2)))
+"""Shares of the samples that a single threshold may send the other way, and bits by which it may move less than by
+1/2**precision of the range; the cheapest first."""
 
 MAX_INPUT_BITS = 24
 """As many as a float32 has."""
@@ -85,23 +87,59 @@ class Placed:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Samples:
+    """Inputs of the trees, the scores that the float trees give, and the shares that are to keep their class."""
+
+    x: Real
+    wanted: Real
+    by_thresholds: float
+    in_all: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Goal:
     """What the trees are to give."""
 
     median: HostOperation | None
-    wanted: Real
     precision: int
+    samples: tuple[Samples, ...]
 
-    def is_near(self, given: Real, *, kept: float) -> bool:
+    @classmethod
+    def of(cls, graph: Graph, x: Real, precision: int, clip: Clip | None = None) -> Goal:
+        """The calibration samples, and where there are classes the mixtures of them too."""
+        ensemble = next(node for node in graph.nodes if isinstance(node, TreeEnsemble))
+        median, several = median_of(graph), ensemble.value.shape[1] > 1
+
+        def samples(x: Real, by_thresholds: float, in_all: float) -> Samples:
+            seen = x if clip is None else np.clip(x, clip.low, clip.high)
+            return Samples(x=x, wanted=ensemble.evaluate([seen], [None]), by_thresholds=by_thresholds, in_all=in_all)
+
+        found = [samples(denser(x), KEPT_BY_THRESHOLDS, KEPT)]
+        if several and median is None:
+            found.append(samples(mixed(x), MIXED_KEPT_BY_THRESHOLDS, MIXED_KEPT))
+        return cls(median=median, precision=precision, samples=tuple(found))
+
+    def reached(self, ensemble: TreeEnsemble, placed: Placed, *, in_all: bool) -> bool:
+        """Whether an ensemble with these thresholds is near enough."""
+        return all(
+            self.is_near(
+                ensemble.evaluate([placed.integers(each.x)], [placed.format]),
+                each.wanted,
+                kept=each.in_all if in_all else each.by_thresholds,
+            )
+            for each in self.samples
+        )
+
+    def is_near(self, given: Real, wanted: Real, *, kept: float) -> bool:
         """Whether enough samples keep their class and the scores are near; of a single output, very near."""
-        wanted, precision = self.wanted, self.precision
         if self.median is not None:
             wanted, given = self.median.apply(wanted), self.median.apply(given)
         several = wanted.shape[1] > 1
         if several and np.mean(np.argmax(given, axis=1) == np.argmax(wanted, axis=1)) < kept:
             return False
         error = np.sqrt(np.mean((given - wanted) ** 2))
-        return bool(error <= np.std(wanted, axis=0).max() * 2.0 ** -(precision // 2 if several else precision))
+        bits = self.precision // 2 if several else self.precision
+        return bool(error <= np.std(wanted, axis=0).max() * 2.0**-bits)
 
 
 def median_of(graph: Graph) -> HostOperation | None:
@@ -132,12 +170,11 @@ def allocate_trees(graph: Graph, data: Mapping[str, NDArray[Any]], precision: in
     """
     ensemble = next(node for node in graph.nodes if isinstance(node, TreeEnsemble))
     terminal, clip = source(graph, ensemble)
-    x = denser(on_host(terminal, data[terminal.edge.name]).reshape(len(next(iter(data.values()))), -1))
-    seen = x if clip is None else np.clip(x, clip.low, clip.high)
-    goal = Goal(median=median_of(graph), wanted=ensemble.evaluate([seen], [None]), precision=precision)
+    x = on_host(terminal, data[terminal.edge.name]).reshape(len(next(iter(data.values()))), -1)
+    goal = Goal.of(graph, x, precision, clip)
     known = ensemble if np.isnan(x).any() else replace(ensemble, missing=None)
-    placed = with_thresholds(known, x, clip, goal)
-    valued = with_values(replace(known, threshold=placed.threshold), placed, x, goal)
+    placed = with_thresholds(known, clip, goal)
+    valued = with_values(replace(known, threshold=placed.threshold), placed, goal)
     inputs = tuple(replace(t, host=(*t.host, *placed.host)) if t is terminal else t for t in graph.inputs)
     nodes: list[Node] = []
     for node in graph.nodes:
@@ -147,32 +184,6 @@ def allocate_trees(graph: Graph, data: Mapping[str, NDArray[Any]], precision: in
             nodes.append(valued if node is ensemble else node)
     rewritten = replace(graph, inputs=inputs, nodes=tuple(nodes))
     return allocate(rewritten, dict(data), precision, formats={terminal.edge.name: placed.format})
-
-
-def denser(x: Real) -> Real:
-    """A few samples, and more like them: each feature takes a value that is near in rank among those that were seen.
-
-    A few hundred samples leave wide gaps around a threshold, in which it could move without any of them telling. So
-    the new values lie in the gaps, where a feature's values are not few ones that come again and again.
-    """
-    copies = min(ENOUGH_SAMPLES // len(x) - 1, MOST_COPIES)
-    if copies < 1:
-        return x
-    generator = np.random.default_rng(0)
-    parts = [x]
-    order = np.argsort(x, axis=0, kind="stable")
-    rank = np.argsort(order, axis=0, kind="stable")
-    seen = np.take_along_axis(x, order, axis=0)
-    is_dense = np.count_nonzero(np.diff(seen, axis=0), axis=0) > len(x) / 2
-    for _ in range(copies):
-        place = np.clip(rank + generator.integers(-NEAR_RANKS, NEAR_RANKS + 1, size=x.shape), 0, len(x) - 1)
-        near, next_one = (
-            np.take_along_axis(seen, np.minimum(place + i, len(x) - 1), axis=0).astype(np.float32) for i in (0, 1)
-        )
-        between = (near + (next_one - near) * generator.random(x.shape, dtype=np.float32)).astype(np.float64)
-        made = np.where(is_dense, between, near)
-        parts.append(np.where(np.isnan(x) | np.isnan(made), x, made))
-    return np.concatenate(parts)
 
 
 def fill(format: FixedPoint, may_miss: bool) -> tuple[HostOperation, ...]:
@@ -216,17 +227,17 @@ def source(graph: Graph, ensemble: TreeEnsemble) -> tuple[Terminal, Clip | None]
     return graph.inputs[0], clip
 
 
-def with_thresholds(ensemble: TreeEnsemble, x: Real, clip: Clip | None, goal: Goal) -> Placed:
+def with_thresholds(ensemble: TreeEnsemble, clip: Clip | None, goal: Goal) -> Placed:
     """The coarsest thresholds that keep the classes of enough samples."""
-    for budget in BUDGETS:
-        placed = _placed(ensemble, x, clip, goal.precision, budget)
-        given = replace(ensemble, threshold=placed.threshold).evaluate([placed.integers(x)], [placed.format])
-        if goal.is_near(given, kept=KEPT_BY_THRESHOLDS):
+    for budget, finer in STEPS:
+        placed = _placed(ensemble, goal, clip, budget, finer)
+        if goal.reached(replace(ensemble, threshold=placed.threshold), placed, in_all=False):
             break
     return placed
 
 
-def _placed(ensemble: TreeEnsemble, x: Real, clip: Clip | None, precision: int, budget: float) -> Placed:
+def _placed(ensemble: TreeEnsemble, goal: Goal, clip: Clip | None, budget: float, finer: int) -> Placed:
+    x, precision = goal.samples[0].x, goal.precision
     width, features = min(2 * precision, MAX_INPUT_BITS), x.shape[1]
     scale, offset = np.zeros(features), np.zeros(features)
     threshold, bits = np.zeros(len(ensemble.feature)), np.ones(len(ensemble.feature), dtype=np.int64)
@@ -237,10 +248,10 @@ def _placed(ensemble: TreeEnsemble, x: Real, clip: Clip | None, precision: int, 
         values = values if len(values) else limits[:1]
         scale[feature], offset[feature] = _line(values, limits, width)
         place = np.floor(np.clip(values * scale[feature] + offset[feature], 0, 2.0**width - 1))
-        exact = limits * scale[feature] + offset[feature]
         parted = np.searchsorted(values, limits, side="right")
+        exact = _between(limits, values, parted, width) * scale[feature] + offset[feature]
         threshold[mine], bits[mine] = _coarsest(
-            exact, place, parted, width, spare=budget * len(x), reach=2.0 ** (width - precision)
+            exact, place, parted, width, spare=budget * len(x), reach=2.0 ** (width - precision - finer)
         )
         if clip is not None:
             threshold[mine[limits < clip.low]], threshold[mine[limits >= clip.high]] = -1, 2.0**width - 1
@@ -261,21 +272,39 @@ def _placed(ensemble: TreeEnsemble, x: Real, clip: Clip | None, precision: int, 
 def _line(values: Real, limits: Real, width: int) -> tuple[float, float]:
     """Scale and offset with which the thresholds fill the range from 1 to 2**width - 1."""
     low, high = float(limits.min()), float(limits.max())
-    steps = np.diff(np.unique(values))
-    grid = float(steps.min(initial=np.inf))
-    # data on a grid, such as pixels: one step is one whole number, and every threshold lies between two of them
-    if 0 < grid < np.inf and (values[-1] - values[0]) / grid < 2.0**width - 1:
-        multiples = steps / grid
-        if np.all(np.abs(multiples - np.rint(multiples)) < 1e-3):
-            exponent = int(np.floor(width - np.log2((values[-1] - values[0]) / grid + 2)))
-            scale = np.ldexp(1.0 / grid, exponent)
-            return float(scale), float(np.ldexp(0.5, exponent) - values[0] * scale)
+    if (grid := _grid(values, width)) is not None:
+        exponent = int(np.floor(width - np.log2((values[-1] - values[0]) / grid + 2)))
+        scale = np.ldexp(1.0 / grid, exponent)
+        return float(scale), float(np.ldexp(0.5, exponent) - values[0] * scale)
     span = high - low if high > low else float(values[-1] - values[0]) or 1.0
     scale = (2.0**width - 2) / span
     if not np.isfinite(scale) or abs(low * scale) > 2.0**52:
         raise AccuracyLost(f"thresholds of a feature reach from {low:g} to {high:g}, too near for their size")
     start = 1.0 if high > low else 2.0 ** (width - 1)
     return scale, start - low * scale
+
+
+def _grid(values: Real, width: int) -> float | None:
+    """The step of data on a grid, such as pixels: one step is one whole number, thresholds lie between two of them."""
+    steps = np.diff(np.unique(values))
+    grid = float(steps.min(initial=np.inf))
+    if not 0 < grid < np.inf or (values[-1] - values[0]) / grid >= 2.0**width - 1:
+        return None
+    multiples = steps / grid
+    return grid if np.all(np.abs(multiples - np.rint(multiples)) < 1e-3) else None
+
+
+def _between(limits: Real, values: Real, parted: NDArray[np.int64], width: int) -> Real:
+    """Thresholds of data on a grid in the middle of two of its values; others as they are.
+
+    XGBoost's lie on a value, or as near to it as a float32 can be.
+    """
+    if (grid := _grid(values, width)) is None:
+        return limits
+    place = np.rint((values - values[0]) / grid)
+    below, above = np.concatenate([[-np.inf], place])[parted], np.concatenate([place, [np.inf]])[parted]
+    steps = np.clip(np.floor((limits - values[0]) / grid), below, above - 1)
+    return np.asarray(values[0] + (steps + 0.5) * grid)
 
 
 def _coarsest(
@@ -300,7 +329,7 @@ def _coarsest(
     return found, bits
 
 
-def with_values(ensemble: TreeEnsemble, placed: Placed, x: Real, goal: Goal) -> TreeEnsemble:
+def with_values(ensemble: TreeEnsemble, placed: Placed, goal: Goal) -> TreeEnsemble:
     """Leaves with the fewest fraction bits that keep the classes."""
     low, high = ensemble.bounds([])
     # rounding may add half a step for each tree
@@ -308,10 +337,9 @@ def with_values(ensemble: TreeEnsemble, placed: Placed, x: Real, goal: Goal) -> 
     finest = OUTPUT_BITS - 1 - int(np.ceil(np.log2(largest * (1 + 2.0**-8))))
     while finest > -OUTPUT_BITS and _width(rounded(ensemble, finest), finest) > OUTPUT_BITS:
         finest -= 1
-    integers = placed.integers(x)
     for fraction in range(finest - OUTPUT_BITS + 2, finest + 1):
         valued = rounded(ensemble, fraction)
-        if goal.is_near(valued.evaluate([integers], [placed.format]), kept=KEPT):
+        if goal.reached(valued, placed, in_all=True):
             break
     return valued
 
