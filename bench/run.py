@@ -16,7 +16,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 LONG = {"build_time", "chaos", "dynamic_batching", "estimate", "exactness", "field_models", "models"}
-LONG |= {"models_on_demand", "precision", "serve_peers", "trees"}
+LONG |= {"models_on_demand", "precision", "serve_peers", "tree_decisions", "trees"}
 
 
 def names() -> list[str]:

@@ -38,10 +38,10 @@ MODELS: dict[str, Callable[[int], Any]] = {
     ),
     "LightGBM": lambda seed: lightgbm.LGBMClassifier(n_estimators=50, max_depth=4, verbosity=-1, random_state=seed),
 }
-ROWS_HELD = 1500
+ROWS_HELD = 1000
 """About as many rows are held out of each set, in all its splits together."""
 
-MOST_SPLITS = 10
+MOST_SPLITS = 5
 
 
 def sets(folder: Path) -> dict[str, tuple[Any, Any]]:

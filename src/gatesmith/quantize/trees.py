@@ -55,6 +55,9 @@ STEPS = (*((2.0**-i, 0) for i in range(6, 16)), *((0.0, finer) for finer in rang
 """Shares of the samples that a single threshold may send the other way, and bits by which it may move less than by
 1/2**precision of the range; the cheapest first."""
 
+OFF_GRID, DECIMALS = 1e-3, 7
+"""Of a grid's step, how far float32 numbers may be from it; and so many decimals may a grid's numbers have."""
+
 MAX_INPUT_BITS = 24
 """As many as a float32 has."""
 
@@ -291,20 +294,33 @@ def _grid(values: Real, width: int) -> float | None:
     if not 0 < grid < np.inf or (values[-1] - values[0]) / grid >= 2.0**width - 1:
         return None
     multiples = steps / grid
-    return grid if np.all(np.abs(multiples - np.rint(multiples)) < 1e-3) else None
+    return grid if np.all(np.abs(multiples - np.rint(multiples)) < OFF_GRID) else None
 
 
 def _between(limits: Real, values: Real, parted: NDArray[np.int64], width: int) -> Real:
     """Thresholds of data on a grid in the middle of two of its values; others as they are.
 
-    XGBoost's lie on a value, or as near to it as a float32 can be.
+    XGBoost's lie on a value or as near to it as a float32 can be, others' on values that were not seen.
     """
     if (grid := _grid(values, width)) is None:
         return limits
-    place = np.rint((values - values[0]) / grid)
+    start = values[0]
+    grid = float(values[-1] - start) / np.rint((values[-1] - start) / grid)
+    place = np.rint((values - start) / grid)
     below, above = np.concatenate([[-np.inf], place])[parted], np.concatenate([place, [np.inf]])[parted]
-    steps = np.clip(np.floor((limits - values[0]) / grid), below, above - 1)
-    return np.asarray(values[0] + (steps + 0.5) * grid)
+    near = np.rint((limits - start) / grid)
+    steps = near - (limits < _as_sent(start + near * grid, values))
+    steps = np.where(np.abs((limits - start) / grid - near) < OFF_GRID, steps, np.floor((limits - start) / grid))
+    return np.asarray(start + (np.clip(steps, below, above - 1) + 0.5) * grid)
+
+
+def _as_sent(places: Real, values: Real) -> Real:
+    """The float32 numbers of places on a grid: of decimal numbers, where those that were seen are such."""
+    for decimals in range(DECIMALS):
+        if np.array_equal(np.round(values, decimals).astype(np.float32), values.astype(np.float32)):
+            places = np.round(places, decimals)
+            break
+    return places.astype(np.float32).astype(np.float64)
 
 
 def _coarsest(
