@@ -27,16 +27,12 @@ from sklearn.datasets import load_breast_cancer, load_wine
 from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier
 
 from gatesmith.boards import Board, find_board
-from gatesmith.estimate.count import count_stages
-from gatesmith.estimate.estimator import LUTS, estimate, features
+from gatesmith.estimate.estimator import LUTS, count, estimate, features
 from gatesmith.estimate.families import COSTS, SLOWNESS
-from gatesmith.estimate.trees import count_trees
 from gatesmith.firmware import Link
 from gatesmith.frontends import read_model
 from gatesmith.gateware.engines import build_core, plan_logic
-from gatesmith.gateware.forest import Forest
 from gatesmith.gateware.top import compose
-from gatesmith.gateware.unrolled import cut
 from gatesmith.model.graph import Graph
 from gatesmith.quantize import quantize
 from gatesmith.toolchain import execute, plan
@@ -115,9 +111,7 @@ def rows() -> Iterator[dict[str, Any]]:
         start = time.perf_counter()
         logic = plan_logic(graph)
         traced = time.perf_counter() - start
-        counted = (
-            count_trees(logic, cutoff=cutoff) if isinstance(logic, Forest) else count_stages(cut(logic, cutoff=cutoff))
-        )
+        counted = count(logic, cutoff=cutoff)
         contract = graph.contract()
         given = {"input_bits": contract.input_bits, "output_bits": contract.output_bits}
         for board in map(find_board, BOARDS):

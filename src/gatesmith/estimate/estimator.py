@@ -136,10 +136,7 @@ def _after(found: Estimate, clock_hz: int) -> int | None:
 
 
 def _at(graph: Graph, plan: Logic, board: Board, *, engine: str, cutoff: int, clock_hz: int) -> Estimate:
-    if isinstance(plan, Forest):
-        parts, paths = count_trees(plan, cutoff=cutoff)
-    else:
-        parts, paths = count_stages(cut(plan, cutoff=cutoff))
+    parts, paths = count(plan, cutoff=cutoff)
     contract, costs = graph.contract(), COSTS[board.family]
     used = weigh(parts, board, input_bits=contract.input_bits, output_bits=contract.output_bits)
     available = AVAILABLE.get(board.device, {})
@@ -160,6 +157,17 @@ def _at(graph: Graph, plan: Logic, board: Board, *, engine: str, cutoff: int, cl
         fmax_hz=float(round(1e9 / max(path_ns, costs.timing.link) / SLOWNESS.get(board.device + board.speed, 1.0))),
         latency_cycles=len(paths),
     )
+
+
+def count(plan: Logic, *, cutoff: int) -> tuple[Parts, list[Path]]:
+    """Parts of a plan's core, and the longest path of each stage of its pipeline."""
+    if not isinstance(plan, Forest):
+        return count_stages(cut(plan, cutoff=cutoff))
+    parts, paths = count_trees(plan, cutoff=cutoff)
+    if plan.front is None:
+        return parts, paths
+    before, first = count_stages(cut(plan.front, cutoff=cutoff))
+    return before + parts, [*first, *paths]
 
 
 def weigh(parts: Parts, board: Board, *, input_bits: int, output_bits: int) -> dict[str, int]:

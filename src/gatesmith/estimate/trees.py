@@ -79,7 +79,7 @@ class _Count:
             words.sort()
             self.registers(sum(word.bit_length() for word in words), level, level + 1)
             pairs = [a + b for a, b in zip(words[::2], words[1::2], strict=False)]
-            self._adders([pair.bit_length() for pair in pairs], level + 1)
+            self._adders([pair.bit_length() for pair in pairs], level + 1, is_last=len(words) == 2)
             words = pairs + (words[-1:] if len(words) % 2 else [])
             level += 1
         if column.constant % (1 << column.width):
@@ -92,7 +92,7 @@ class _Count:
         while players > 1:
             self.registers(players * width, level, level + 1)
             level += 1
-            self._adders([width] * (players // 2), level)
+            self._adders([width] * (players // 2), level, is_last=True)
             self.parts += Parts(gates=players // 2 * (width + 1))
             self._row(level, Path(luts=1))
             players -= players // 2
@@ -103,8 +103,10 @@ class _Count:
         crossings = (used - 1) // self.cutoff - (made - 1) // self.cutoff
         self.parts += Parts(registers=bits * crossings, bare=bits * max(crossings - 1, 0))
 
-    def _adders(self, widths: list[int], level: int) -> None:
-        self.parts += Parts(chains=len(widths), chain_bits=sum(widths))
+    def _adders(self, widths: list[int], level: int, *, is_last: bool) -> None:
+        bits = sum(widths)
+        is_joined = not is_last and level % self.cutoff != 0  # the next level adds these in the same stage
+        self.parts += Parts(chains=len(widths), chain_bits=bits, joined_bits=bits if is_joined else 0)
         self._row(level, Path(adders=1, bits=max(widths, default=0)))
 
     def _row(self, level: int, more: Path) -> None:

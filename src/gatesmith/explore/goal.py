@@ -250,13 +250,14 @@ def goal_for(graph: Graph, wanted: Outputs, labels: NDArray[np.int64] | Real | N
 def classifying(graph: Graph) -> Terminal | None:
     """The output that tells the class, scores before numbers."""
     numbers = {node.output.name for node in graph.nodes if isinstance(node, ArgMax)}
-    several = [t for t in graph.outputs if t.edge.elements > 1 and _is_scores(t)]
+    several = [t for t in graph.outputs if _is_scores(t)]
     return next(iter([*several, *(t for t in graph.outputs if t.edge.name in numbers)]), None)
 
 
 def _is_scores(terminal: Terminal) -> bool:
     """One axis of scores; several numbers that the model was trained to hit look the same, and are taken for scores."""
-    return max(terminal.edge.shape) == terminal.edge.elements
+    shape = terminal.spec.shape[1:]  # what clients see: the host may make one number of several
+    return 1 < math.prod(shape) == max(shape, default=1)
 
 
 def farthest(wanted: Outputs, given: Outputs) -> float:

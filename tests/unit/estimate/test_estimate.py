@@ -10,12 +10,19 @@ import pytest
 from cores import used
 from forests import forest_graph
 from models import integer_graph
+from sklearn.datasets import load_wine
+from sklearn.decomposition import PCA
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.pipeline import make_pipeline
 
 from gatesmith.boards import all_boards, find_board
 from gatesmith.errors import BuildError, DesignDoesNotFit
 from gatesmith.estimate import CUTOFFS, estimate, first_cutoff, next_cutoff, refuse_what_cannot_fit
 from gatesmith.estimate.families import AVAILABLE, COSTS
+from gatesmith.frontends import read_model
 from gatesmith.gateware.engines import build_core, plan_logic
+from gatesmith.model.graph import Graph
+from gatesmith.quantize import quantize
 
 BOARD = find_board("icebreaker")
 
@@ -38,7 +45,15 @@ def test_keys_for_scripts() -> None:
     assert data["utilization"]["ICESTORM_LC"]["available"] == 5280
 
 
-@pytest.mark.parametrize("graph", [integer_graph("iris"), forest_graph()], ids=["adders", "trees"])
+def projected_trees() -> Graph:
+    x, y = load_wine(return_X_y=True)
+    model = make_pipeline(PCA(3, random_state=0), RandomForestClassifier(4, max_depth=3, random_state=0))
+    return quantize(read_model(model.fit(x, y)), x)[0]
+
+
+@pytest.mark.parametrize(
+    "graph", [integer_graph("iris"), forest_graph(), projected_trees()], ids=["adders", "trees", "projected"]
+)
 @pytest.mark.parametrize("cutoff", CUTOFFS)
 def test_latency_is_the_core_s(graph: object, cutoff: int) -> None:
     found = estimate(graph, BOARD, cutoff=cutoff)  # type: ignore[arg-type]

@@ -7,8 +7,12 @@ import math
 import numpy as np
 import pytest
 from models import float_graph, trained
+from sklearn.datasets import load_diabetes
+from sklearn.ensemble import AdaBoostRegressor
+from sklearn.tree import DecisionTreeRegressor
 
 from gatesmith.explore.goal import CHANGES, Classes, Numbers, classifying, goal_for
+from gatesmith.frontends import read_model
 from gatesmith.model import reference
 from gatesmith.model.graph import Terminal
 from gatesmith.model.nodes import Edge
@@ -94,3 +98,11 @@ def test_which_output_tells_the_class() -> None:
     assert terminal is not None
     assert terminal.edge.name == "probabilities"
     assert classifying(float_graph("diabetes")) is None
+
+
+def test_numbers_of_which_the_host_makes_one_are_no_classes() -> None:
+    data = load_diabetes()
+    model = AdaBoostRegressor(DecisionTreeRegressor(max_depth=2), n_estimators=4, random_state=0)
+    graph = read_model(model.fit(data.data, data.target))
+    assert graph.outputs[0].edge.elements > 1
+    assert classifying(graph) is None
