@@ -186,7 +186,7 @@ def fit_timing(mine: list[dict[str, Any]], logic: str) -> dict[str, float]:
             [*start, shortest * 0.9],
             bounds=(0, [60.0] * 5 + [shortest * 1.05]),
             loss="soft_l1",
-            f_scale=0.1,
+            f_scale=0.3,
         )
         for start in ([3, 2, 1, 0.1, 0.5], [5, 1, 1, 0.2, 1], [2, 4, 2, 0.3, 0.1])
     ]

@@ -4,6 +4,7 @@ Nothing here knows a family. A bit of an adder counts from the lowest place at w
 the bits of one pass. What is constant counts nothing, what is used twice counts once.
 """
 # Ref: da4ml 0.6.0, codegen/rtl/verilog/comb.py: what each operation code becomes
+# Ref: yosys 0.70, `alumacc`: sums of sums become one, unless what is between them may overflow
 
 from __future__ import annotations
 
@@ -126,15 +127,29 @@ class _Walk:
         self.parts += Parts(chains=int(bits > 0), chain_bits=bits, joined_bits=joined)
 
     def is_joined(self, place: int) -> bool:
-        """Whether nothing but one adder reads this one, with its bits where they are."""
+        """Whether synthesis makes one sum of this adder and the only other that reads it.
+
+        It does where the bits stay where they are, and where no width on the way loses a carry that there might be.
+        """
         readers = self.readers[place]
-        if len(readers) != 1 or readers[0] < 0:
+        if len(readers) != 1 or readers[0] < 0 or self._may_overflow(place):
             return False
         reader = self.logic.ops[readers[0]]
         if reader.opcode not in SUMS:
             return False
         shift = reader.data if reader.opcode != SUMS[-1] and reader.id1 == place else 0
         return bool(shift - self.kifs[place][2] == -self.kifs[readers[0]][2])
+
+    def _may_overflow(self, place: int) -> bool:
+        """Whether operands as wide as these can have a sum wider than this one."""
+        op = self.logic.ops[place]
+        if op.opcode not in SUMS[:2]:
+            return False
+        (keep, integers, _), a, b = self.kifs[place], self.kifs[op.id0], self.kifs[op.id1]
+        highs = [int(sum(a[:2])), int(sum(b[:2])) + int(op.data)]
+        if a[0] != b[0]:  # the one without a sign gets one
+            highs[int(bool(a[0]))] += 1
+        return int(keep) + int(integers) < max(highs) + 1
 
     def _is_flat(self, place: int) -> bool:
         """Whether an adder has most likely no carry of its own: its constant joins the sum before or after it."""

@@ -2,7 +2,7 @@
 
 ``python bench/estimate.py --fit`` builds the designs, fits the numbers and prints this table anew.
 
-# Ref: fitted 2026-11-22 with pyosys 0.70 and nextpnr 0.11.1 (YoWASP) on the designs of bench/estimate.py
+# Ref: fitted 2026-11-23 with pyosys 0.70 and nextpnr 0.11.1 (YoWASP) on the designs of bench/estimate.py
 # Ref: nextpnr 0.11.1 --report, "available", for each device
 """
 
@@ -49,78 +49,79 @@ COSTS: Mapping[Family, Costs] = {
         logic="ICESTORM_LC",
         resources={
             "ICESTORM_LC": {
-                "link": 562.336,
-                "input_bits": 1.122,
-                "output_bits": 2.157,
-                "chain_bits": 1.258,
-                "joined_bits": 1.368,
-                "gates": 0.572,
-                "table_luts": 0.464,
-                "tree_luts": 0.495,
-                "registers": 0.097,
-                "bare": 1.011,
+                "link": 561.637,
+                "input_bits": 1.171,
+                "output_bits": 0.811,
+                "chains": 0.195,
+                "chain_bits": 1.415,
+                "joined_bits": 1.317,
+                "gates": 0.291,
+                "table_luts": 0.479,
+                "tree_luts": 0.74,
+                "bare": 1.179,
             },
             "ICESTORM_RAM": {"link": 4.0},
         },
-        timing=Timing(start=0.0, adder=3.04, lut=0.91, bit=0.05, crowd=0.32, link=7.68),
+        timing=Timing(start=0.0, adder=2.36, lut=0.77, bit=0.17, crowd=0.84, link=7.87),
     ),
     Family.ECP5: Costs(
         logic="TRELLIS_COMB",
         resources={
             "TRELLIS_COMB": {
-                "link": 554.324,
-                "input_bits": 0.266,
-                "output_bits": 1.776,
-                "chains": 1.597,
-                "chain_bits": 1.313,
-                "joined_bits": 1.538,
-                "gates": 0.585,
-                "table_luts": 0.412,
-                "tree_luts": 0.543,
+                "link": 546.785,
+                "input_bits": 0.364,
+                "output_bits": 0.673,
+                "chains": 1.608,
+                "chain_bits": 1.233,
+                "joined_bits": 1.995,
+                "gates": 0.695,
+                "table_luts": 0.497,
+                "tree_luts": 0.816,
+                "registers": 0.01,
+                "bare": 0.123,
             },
-            "TRELLIS_FF": {"link": 344.605, "input_bits": 1.014, "output_bits": 0.47, "registers": 0.99},
+            "TRELLIS_FF": {"link": 338.148, "input_bits": 1.053, "output_bits": 0.735, "registers": 0.981},
             "DP16KD": {"link": 1.0},
         },
-        timing=Timing(start=0.5, adder=2.75, lut=0.44, bit=0.13, crowd=0.0, link=6.88),
+        timing=Timing(start=3.5, adder=1.98, lut=0.26, bit=0.13, crowd=0.0, link=6.6),
     ),
     Family.GOWIN: Costs(
         logic="LUT4",
         resources={
             "LUT4": {
-                "link": 532.96,
-                "input_bits": 1.475,
-                "output_bits": 3.612,
-                "chains": 0.193,
-                "chain_bits": 0.376,
-                "joined_bits": 1.027,
-                "table_luts": 0.451,
-                "tree_luts": 0.96,
-                "bare": 0.927,
+                "link": 468.138,
+                "input_bits": 1.095,
+                "output_bits": 0.736,
+                "chain_bits": 0.525,
+                "joined_bits": 1.189,
+                "gates": 0.239,
+                "table_luts": 0.54,
+                "tree_luts": 0.717,
+                "bare": 1.175,
             },
-            "ALU": {"link": 149.54, "input_bits": 0.005, "chain_bits": 1.022, "joined_bits": 0.5},
-            "DFF": {"link": 345.595, "input_bits": 1.014, "output_bits": 0.47, "registers": 0.99},
+            "ALU": {"link": 145.968, "input_bits": 0.043, "chains": 1.521, "chain_bits": 0.893, "tree_luts": 0.005},
+            "DFF": {"link": 339.148, "input_bits": 1.053, "output_bits": 0.734, "registers": 0.981},
             "BSRAM": {"link": 1.0},
         },
-        timing=Timing(start=3.27, adder=0.41, lut=0.24, bit=0.03, crowd=1.87, link=2.83),
+        timing=Timing(start=0.0, adder=1.86, lut=0.31, bit=0.12, crowd=0.43, link=4.67),
     ),
     Family.GATEMATE: Costs(
         logic="CPE_LT",
         resources={
             "CPE_LT": {
-                "link": 716.787,
-                "input_bits": 1.14,
-                "output_bits": 2.361,
-                "chains": 0.627,
-                "chain_bits": 0.061,
-                "joined_bits": 1.88,
-                "table_luts": 0.372,
-                "tree_luts": 1.033,
-                "bare": 1.046,
+                "link": 729.785,
+                "input_bits": 1.18,
+                "output_bits": 0.822,
+                "chain_bits": 0.188,
+                "joined_bits": 3.008,
+                "table_luts": 0.557,
+                "tree_luts": 0.977,
+                "bare": 1.197,
             },
-            "CPE_FF": {"link": 341.025, "input_bits": 1.015, "output_bits": 0.473, "registers": 0.991},
+            "CPE_FF": {"link": 334.623, "input_bits": 1.053, "output_bits": 0.737, "registers": 0.981},
             "RAM_HALF": {"link": 1.0},
         },
-        timing=Timing(start=3.73, adder=4.71, lut=0.43, bit=0.0, crowd=4.01, link=15.32),
+        timing=Timing(start=4.94, adder=3.71, lut=0.49, bit=0.03, crowd=5.89, link=15.6),
     ),
 }
 
@@ -137,5 +138,5 @@ AVAILABLE: Mapping[str, Mapping[str, int]] = {
 }
 """By the toolchain's name of a device."""
 
-SLOWNESS: Mapping[str, float] = {"up5k": 2.8, "GW1N-9C": 2.2, "25k8": 0.77, "85k8": 0.77}
+SLOWNESS: Mapping[str, float] = {"up5k": 2.8, "GW1N-9C": 1.9, "25k8": 0.77, "85k8": 0.77}
 """Of a device, by its name and speed grade, beside the one whose times the table has."""

@@ -12,8 +12,8 @@ from gatesmith.model.nodes import ArgMax
 
 __all__ = ["count_trees"]
 
-COMPARE_LEVELS = 2
-"""LUTs in a row of a comparison with a constant, once synthesis has made a tree of its chain."""
+COMPARE_LEVELS = 4
+"""LUTs in a row of a comparison with a constant of some ten bits and of what shares it: as the builds' clocks say."""
 
 
 def count_trees(forest: Forest, *, cutoff: int) -> tuple[Parts, list[Path]]:
