@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,7 @@ def check_labels(graph: Graph, labels: NDArray[Any] | None, *, samples: int | No
 
 
 def _targets(graph: Graph, labels: NDArray[Any]) -> NDArray[np.float64]:
-    width = sum(terminal.edge.elements for terminal in graph.outputs)
+    width = sum(math.prod(terminal.spec.shape[1:]) for terminal in graph.outputs)
     if labels.dtype.kind not in "fiub":
         raise CalibrationNeeded(
             f"labels have the dtype {labels.dtype}; the model gives numbers, so targets are numbers"
@@ -109,14 +110,13 @@ def _classes(graph: Graph, terminal: Terminal, labels: NDArray[Any]) -> NDArray[
         wrong = next(word for word in words if word not in names and not word.isdigit())
         known = f"classes are {', '.join(names)}" if names else f"classes are numbers from 0 to {classes - 1}"
         raise CalibrationNeeded(f"label {wrong!r} is no class of the model; {known}", label=wrong)
-    numbers = labels.astype(np.int64)
-    if numbers.min() < 0 or numbers.max() >= classes:
-        wrong_number = int(numbers.min() if numbers.min() < 0 else numbers.max())
+    outside = labels[(labels < 0) | (labels >= classes)]
+    if outside.size:
         raise CalibrationNeeded(
-            f"label {wrong_number} is no class of the model; classes are numbers from 0 to {classes - 1}",
-            label=wrong_number,
+            f"label {outside[0]:g} is no class of the model; classes are numbers from 0 to {classes - 1}",
+            label=float(outside[0]),
         )
-    return numbers
+    return labels.astype(np.int64)
 
 
 def _word(label: Any) -> str:

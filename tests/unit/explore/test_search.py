@@ -12,7 +12,10 @@ import pytest
 from forests import forest_graph
 from models import float_graph, trained
 from networks import mlp, network
-from sklearn.ensemble import RandomForestClassifier
+from sklearn.datasets import load_diabetes
+from sklearn.ensemble import AdaBoostRegressor, RandomForestClassifier
+from sklearn.metrics import r2_score
+from sklearn.tree import DecisionTreeRegressor
 
 from gatesmith.boards import find_board
 from gatesmith.errors import AccuracyLost, CalibrationNeeded, UnsupportedOperation
@@ -207,6 +210,8 @@ def test_a_max_error_out_of_range(error: float) -> None:
     [
         (np.zeros(3), "3 labels for 150 samples"),
         (np.full(150, 3), "label 3 is no class of the model; classes are numbers from 0 to 2"),
+        (np.full(150, 1e30), r"label 1e\+30 is no class of the model"),
+        (np.full(150, -1), "label -1 is no class of the model"),
         (np.full(150, -1), "label -1 is no class"),
         (np.full(150, 0.5), "label '0.5' is no class"),
         (np.full(150, "setosa"), "label 'setosa' is no class"),
@@ -250,3 +255,13 @@ def test_a_tolerance_that_nothing_meets(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(Searcher, "_tolerable", lambda _self, _trial: False)
     with pytest.raises(AccuracyLost, match=r"16 bits everywhere lose .* 0.5 may be lost; use a higher --tolerance"):
         search_precision(float_graph("iris"), trained("iris").x)
+
+
+def test_targets_of_what_the_host_makes_one_number_of() -> None:
+    data = load_diabetes()
+    model = AdaBoostRegressor(DecisionTreeRegressor(max_depth=2), n_estimators=4, random_state=0)
+    graph = read_model(model.fit(data.data, data.target))
+    found = search_precision(graph, data.data, labels=data.target, board=BOARD)
+    given = reference.infer_real(found.graph, {"input": data.data})["predictions"]
+    assert given.shape == (len(data.data), 1)
+    assert r2_score(data.target, given) >= model.score(data.data, data.target) - 0.005
