@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -96,6 +97,7 @@ def test_labels_that_lie_beside_the_samples_are_seen_by_a_service(site: Site, tm
     with site.client() as client:
         for data in ("cal.npy", "both.npz"):
             order = order_of(site.folder / "small.onnx", BOARD, calibration=site.folder / data, precision=aim)
+            order = replace(order, emulated=True)
             files = {order.model: site.folder / "small.onnx", order.calibration: site.folder / data}
             digests[data] = client.submit(order, files)["id"]
         for data, metric in (("cal.npy", "r2_to_float_model"), ("both.npz", "r2")):
@@ -119,9 +121,13 @@ def test_exact_trees_keep_all_decisions_of_their_library(site: Site, tmp_path: P
     forest = RandomForestClassifier(3, max_depth=3, random_state=0).fit(x, y)
     skops.dump(forest, tmp_path / "forest.skops")
     np.save(tmp_path / "x.npy", x)
-    build = ("build", tmp_path / "forest.skops", "--board", BOARD, "--calibration", tmp_path / "x.npy", "--json")
-    result(gatesmith(*build, "--precision", "exact", "--remote", site.url, "--out", tmp_path / "out"))
-    firmware = _firmware(tmp_path / "out")
+    order = order_of(tmp_path / "forest.skops", BOARD, calibration=tmp_path / "x.npy", precision="exact")
+    order = replace(order, emulated=True)
+    with site.client() as client:
+        files = {order.model: tmp_path / "forest.skops", order.calibration: tmp_path / "x.npy"}
+        id = client.submit(order, files)["id"]
+        list(client.watch(id))
+        firmware = _fetched(client, id, tmp_path / "out")
     assert firmware.quantization["precision_bits"] is None
     # every threshold, and its neighbours among the numbers of float32, where a grid of few bits is wrong
     borders = [t for tree in forest.estimators_ for t in tree.tree_.threshold[tree.tree_.feature >= 0]]
@@ -135,8 +141,6 @@ def test_exact_trees_keep_all_decisions_of_their_library(site: Site, tmp_path: P
 
 
 def test_a_preview_has_the_same_aim(site: Site, tmp_path: Path) -> None:
-    from dataclasses import replace
-
     aim = Aim(precision="auto", tolerance=2.0)
     order = replace(site.order(precision=aim), emulated=True)
     with site.client() as client:
@@ -170,7 +174,7 @@ def test_a_search_has_the_limits_of_a_build(tmp_path: Path) -> None:
         id = client.submit(order, {order.model: model, order.calibration: data})["id"]
         events = list(client.watch(id))
         assert events[-1]["state"] == "failed"
-        assert [event["stage"] for event in events if event["kind"] == "progress"][-1] == "search"
+        assert "search" in {event["stage"] for event in events if event["kind"] == "progress"}
         with pytest.raises(BuildLost, match="did not end within 10 s; 3 attempts were made"):
             client.result(id)
 
