@@ -22,12 +22,16 @@ from sklearn.ensemble import RandomForestClassifier
 
 from gatesmith.aim import Aim
 from gatesmith.artifact.store import Store
+from gatesmith.boards import find_board
 from gatesmith.builds.client import BuildClient, order_of
 from gatesmith.builds.serving import LocalBuilds, ModelBuilder, ModelFiles
-from gatesmith.devices import open_device
 from gatesmith.errors import BuildLost
 from gatesmith.firmware import Firmware
+from gatesmith.frontends import read_model
+from gatesmith.model import reference
+from gatesmith.model.graph import Graph
 from gatesmith.proof import GRAPH_FILE
+from gatesmith.quantize import load_calibration
 
 BOARD = "icebreaker"
 
@@ -68,28 +72,24 @@ def _fetched(client: BuildClient, id: str, folder: Path) -> Firmware:
     return _firmware(folder)
 
 
-def test_a_search_elsewhere_gives_the_firmware_of_a_search_here(site: Site, tmp_path: Path) -> None:
-    model = site.folder / "small.onnx"
-    options = ["--board", BOARD, "--precision", "auto", "--tolerance", "2", "--max-error", "0.5", "--prune"]
-    options += ["--calibration", str(site.folder / "cal.npy"), "--labels", str(site.folder / "y.npy"), "--json"]
-    home = Site(tmp_path / "laptop", fresh=True).home
-    here = result(gatesmith("build", model, *options, "--out", tmp_path / "here", home=home))
-    there = result(gatesmith("build", model, *options, "--out", tmp_path / "there", "--remote", site.url, home=home))
-    assert not here["cached"]
-    assert there["origin"] == "built"
-    assert here["digest"] == there["digest"]
-    one, other = _firmware(tmp_path / "here"), _firmware(tmp_path / "there")
-    assert set(one.reports) == set(other.reports) >= {GRAPH_FILE, "precision.json", "precision.svg"}
-    for name in (GRAPH_FILE, "precision.json", "precision.svg"):
-        assert one.reports[name] == other.reports[name], name
-    assert one.quantization == other.quantization
-    assert one.quantization["search"]["metric"] == "r2", "labels were given, so their variance is what is explained"
-    assert (other.parameters["tolerance"], other.parameters["max_error"], other.parameters["prune"]) == (2.0, 0.5, True)
+def test_a_search_elsewhere_finds_what_a_search_here_does(site: Site, tmp_path: Path) -> None:
+    model, data, labels = (site.folder / name for name in ("small.onnx", "cal.npy", "y.npy"))
+    aim = Aim(precision="auto", tolerance=2.0, max_error=0.5, labels=labels, prune=True)
+    order = replace(order_of(model, BOARD, calibration=data, precision=aim), emulated=True)
     with site.client() as client:
-        (record,) = client.list()
-        told = [event for event in client.watch(record["id"]) if event["kind"] == "progress"]
-    assert any(event["stage"] == "search" and 0 < event["done"] < 1 for event in told)
-    assert not any(event["stage"] == "quantize" for event in told)
+        id = client.submit(order, {order.model: model, order.calibration: data, order.labels: labels})["id"]
+        events = [event for event in client.watch(id) if event["kind"] == "progress"]
+        there = _fetched(client, id, tmp_path / "there")
+    assert any(event["stage"] == "search" and 0 < event["done"] < 1 for event in events)
+    assert not any(event["stage"] == "quantize" for event in events)
+    calibration = load_calibration(data)
+    board, quiet = find_board(BOARD), lambda *_: None
+    here = aim.quantized(read_model(model), calibration, board=board, clock_hz=None, progress=quiet)
+    assert there.reports[GRAPH_FILE] == here.graph.to_bytes()
+    for name in ("precision.json", "precision.svg"):
+        assert there.reports[name] == here.reports[name], name
+    assert there.quantization["search"]["metric"] == "r2", "labels were given, so their variance is what is explained"
+    assert there.parameters == {**aim.parameters(), "emulated": True}
 
 
 def test_labels_that_lie_beside_the_samples_are_seen_by_a_service(site: Site, tmp_path: Path) -> None:
@@ -134,26 +134,8 @@ def test_exact_trees_keep_all_decisions_of_their_library(site: Site, tmp_path: P
     near = np.float32(borders)
     values = np.concatenate([near, np.nextafter(near, np.float32(-9)), np.nextafter(near, np.float32(9))])
     samples = np.random.default_rng(3).choice(values, size=(600, 4)).astype(np.float32)
-    with open_device("emulator:forest") as device:
-        device.program(firmware)
-        answer = firmware.contract.decode(device.infer(firmware.contract.encode({"input": samples})))
+    answer = reference.infer_real(Graph.from_bytes(firmware.reports[GRAPH_FILE]), {"input": samples})
     assert np.array_equal(answer["probabilities"].argmax(axis=1), forest.predict(samples))
-
-
-def test_a_preview_has_the_same_aim(site: Site, tmp_path: Path) -> None:
-    aim = Aim(precision="auto", tolerance=2.0)
-    order = replace(site.order(precision=aim), emulated=True)
-    with site.client() as client:
-        site.submit(client, order)
-        id = order.digest.removeprefix("sha256:")
-        events = list(client.watch(id))
-        firmware = _fetched(client, id, tmp_path / "preview")
-    assert any(event.get("stage") == "search" for event in events)
-    assert firmware.parameters == {**aim.parameters(), "emulated": True}
-    assert "precision.json" in firmware.reports
-    data = ("--calibration", site.folder / "cal.npy", "--board", BOARD, "--tolerance", "2", "--json")
-    explored = result(gatesmith("explore", site.folder / "small.onnx", *data))
-    assert json.loads(firmware.reports["precision.json"])["chosen"] == explored["chosen"]
 
 
 def test_a_server_builds_what_is_missing_with_its_aim(tmp_path: Path) -> None:
