@@ -3,7 +3,8 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup demo check test test-fast bench changelog clean
 
-PYTEST = .venv/bin/pytest -n 2 --dist worksteal
+## each worker computes with one thread: more of them only wait for each other
+PYTEST = OMP_NUM_THREADS=1 .venv/bin/pytest -n 2 --dist worksteal
 
 help:
 	@sed -n 's/^# //p' Makefile
