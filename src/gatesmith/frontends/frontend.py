@@ -205,6 +205,16 @@ class GraphBuilder:
         """Index of the largest element."""
         return self.append(ArgMax(name=name, inputs=(x.name,), output=self.edge(name, shape)))
 
+    def drop_unread(self) -> None:
+        """Remove the nodes on which no output depends."""
+        needed = {terminal.edge.name for terminal in self.outputs}
+        found: list[Node] = []
+        for node in reversed(self.nodes):
+            if node.output.name in needed:
+                needed.update(node.inputs)
+                found.append(node)
+        self.nodes = found[::-1]
+
     def graph(self) -> Graph:
         """The finished float graph."""
         return Graph(name=self.name, inputs=tuple(self.inputs), nodes=tuple(self.nodes), outputs=tuple(self.outputs))

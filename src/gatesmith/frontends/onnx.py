@@ -24,7 +24,7 @@ from gatesmith.frontends.onnx_operators import KEEP_VALUES, OPERATORS, Call, Val
 from gatesmith.frontends.onnx_quantized import QONNX_OPERATORS
 from gatesmith.frontends.rounding import Grid
 from gatesmith.model.graph import Graph
-from gatesmith.model.nodes import Edge, Node
+from gatesmith.model.nodes import Edge
 from gatesmith.tensor import Datatype
 
 __all__ = ["OnnxFrontend"]
@@ -95,7 +95,7 @@ class _Reader:
             self._output(value)
         if not self.builder.outputs:
             raise UnsupportedOperation("the only output is the name of a class; give out the scores too")
-        self.builder.nodes = _read(self.builder)
+        self.builder.drop_unread()
         return self.builder.graph()
 
     def _input(self, value: Any) -> int:
@@ -151,17 +151,6 @@ class _Reader:
         self.values[node.output[0]] = result
         if isinstance(result, Edge):
             self.dtypes[node.output[0]] = call.dtype
-
-
-def _read(builder: GraphBuilder) -> list[Node]:
-    """The nodes that an output depends on."""
-    needed = {terminal.edge.name for terminal in builder.outputs}
-    found: list[Node] = []
-    for node in reversed(builder.nodes):
-        if node.output.name in needed:
-            needed.update(node.inputs)
-            found.append(node)
-    return found[::-1]
 
 
 def _dtype(value: Any) -> np.dtype[Any]:

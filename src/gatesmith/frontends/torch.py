@@ -25,7 +25,7 @@ from gatesmith.frontends.torch_export import archive_of
 from gatesmith.frontends.torch_file import Described, Program, Reference, Step, is_old_archive, is_program, load
 from gatesmith.frontends.torch_operators import OPERATORS
 from gatesmith.model.graph import Graph
-from gatesmith.model.node import Edge, Node
+from gatesmith.model.node import Edge
 from gatesmith.tensor import Datatype
 
 __all__ = ["TorchFrontend"]
@@ -112,7 +112,7 @@ class _Reader:
         inputs = {terminal.edge.name for terminal in self.builder.inputs}
         for name, value in self.program.outputs:
             self._output(f"{name}_output" if name in inputs else name, value)
-        self.builder.nodes = _read(self.builder)
+        self.builder.drop_unread()
         return self.builder.graph()
 
     def _input(self, name: str) -> int | None:
@@ -233,14 +233,3 @@ def _check_in_place(program: Program) -> None:
                 node=step.name,
                 operation=step.operator,
             )
-
-
-def _read(builder: GraphBuilder) -> list[Node]:
-    """The nodes that an output depends on."""
-    needed = {terminal.edge.name for terminal in builder.outputs}
-    found: list[Node] = []
-    for node in reversed(builder.nodes):
-        if node.output.name in needed:
-            needed.update(node.inputs)
-            found.append(node)
-    return found[::-1]
