@@ -1,9 +1,15 @@
-"""Every test run has a home of its own; only the tools' compiled code is shared, because it takes a minute to make."""
+"""Every test run has a home of its own; only the tools' compiled code is shared, because it takes a minute to make.
+
+Libraries that draw from a generator of the process give every run the same numbers: a test that fails once fails again.
+"""
 
 from __future__ import annotations
 
+import random
+import sys
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 from hypothesis import settings
 
@@ -11,6 +17,24 @@ from gatesmith.tools import cache_path
 
 settings.register_profile("shared machines", deadline=None)  # their pauses say nothing of the code
 settings.load_profile("shared machines")
+
+
+def pytest_collectstart() -> None:
+    """Models that a module of tests trains while it is imported."""
+    _seed()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Models of fixtures and tests, in whatever order they run."""
+    _seed()
+
+
+def _seed() -> None:
+    random.seed(0)
+    np.random.seed(0)
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -72,7 +72,11 @@ def test_a_wrong_weight_changes_decisions() -> None:
 
 
 @pytest.mark.parametrize(
-    "regressor", [GradientBoostingRegressor(n_estimators=10, random_state=0), AdaBoostRegressor(n_estimators=10)]
+    "regressor",
+    [
+        GradientBoostingRegressor(n_estimators=10, random_state=0),
+        *(AdaBoostRegressor(n_estimators=10, random_state=seed) for seed in range(4)),
+    ],
 )
 def test_numbers_are_kept(regressor: Any) -> None:
     x, y = load_diabetes(return_X_y=True)
@@ -80,9 +84,10 @@ def test_numbers_are_kept(regressor: Any) -> None:
     model = make_pipeline(PCA(4), regressor).fit(x, y)
     graph, _ = quantize(read_model(model), x)
     given, wanted = reference.infer_real(graph, {"input": x})["predictions"].ravel(), model.predict(x)
-    assert np.sqrt(np.mean((given - wanted) ** 2)) <= np.std(wanted) / 20
-    # where a tree decides otherwise the number is another one: most samples are as near as leaves can be
-    assert np.median(np.abs(given - wanted)) <= np.std(wanted) / 256
+    # where a tree decides otherwise the number is another one, however far: the others are as near as leaves can be
+    away = np.abs(given - wanted)
+    assert np.mean(away <= np.std(wanted) / 64) >= 0.98
+    assert np.median(away) <= np.std(wanted) / 256
 
 
 def tree_behind(builder: GraphBuilder, edge: Any, x: Any, y: Any) -> Any:
