@@ -24,8 +24,14 @@ CALM, PROTOCOL, FLOW, SIZE, COMPRESSION, CLOSED = 11, 1, 3, 6, 9, 5
 
 @pytest.fixture(scope="module")
 def door() -> Iterator[Door]:
-    models = {"iris": (tiny_firmware(), ArithmeticDevice())}
-    with grpc_served(models, body_limit_bytes=1 << 20, body_timeout_s=1.0) as running:
+    with grpc_served({"iris": (tiny_firmware(), ArithmeticDevice())}, body_limit_bytes=1 << 20) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def hasty() -> Iterator[Door]:
+    """One that soon loses patience; other tests get one that does not, however busy the machine is."""
+    with grpc_served({"iris": (tiny_firmware(), ArithmeticDevice())}, body_timeout_s=1.0) as running:
         yield running
 
 
@@ -237,23 +243,23 @@ def _some(peer: RawPeer, resets: int) -> Iterator[tuple[int, int, int, bytes]]:
             return
 
 
-def test_a_message_that_does_not_arrive_is_given_up(door: Door) -> None:
+def test_a_message_that_does_not_arrive_is_given_up(hasty: Door) -> None:
     begin = time.monotonic()
-    with Peer(door.port) as peer:
+    with Peer(hasty.port) as peer:
         stream = peer.call(HEAD, framed(b"a", length=10), end=False)
         assert peer.until(h2.events.StreamReset, stream).error_code == h2.errors.ErrorCodes.CANCEL
         assert peer.body(peer.call(HEAD, framed())) == framed(LIVE)
-    assert 0.8 < time.monotonic() - begin < 10
+    assert time.monotonic() - begin > 0.8
 
 
-def test_who_says_nothing_is_let_go(door: Door) -> None:
+def test_who_says_nothing_is_let_go(hasty: Door) -> None:
     for first in (b"", PREFACE[:10], PREFACE):
-        with RawPeer(door.port, first) as peer:
+        with RawPeer(hasty.port, first) as peer:
             assert all(kind in {4, 8} for kind, *_ in peer.frames())
 
 
-def test_who_takes_no_answer_is_let_go(door: Door) -> None:
-    with RawPeer(door.port, PREFACE + raw_frame(4, 0, 0, b"\0\4\0\0\0\0")) as peer:
+def test_who_takes_no_answer_is_let_go(hasty: Door) -> None:
+    with RawPeer(hasty.port, PREFACE + raw_frame(4, 0, 0, b"\0\4\0\0\0\0")) as peer:
         peer.send(HEADERS + raw_frame(0, 1, 1, framed()))
         kinds = [kind for kind, *_ in peer.frames()]
         assert 0 not in kinds

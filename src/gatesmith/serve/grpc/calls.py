@@ -38,6 +38,7 @@ __all__ = ["Call", "Calls", "Conversation", "Method", "Streaming", "Unary"]
 
 _log = logging.getLogger(__name__)
 _MOST_S = 86_400.0 * 365
+_ONE = "this method takes one message, more were sent"
 
 
 class Call(NamedTuple):
@@ -67,9 +68,10 @@ class Unary(NamedTuple):
 
 
 class Streaming(NamedTuple):
-    """A method of messages in and out, in any order."""
+    """A method of messages in and out, in any order; or of one in and any number out."""
 
     handler: Callable[[Conversation, Call], Awaitable[None]]
+    takes_one: bool = False
 
 
 Method = Unary | Streaming
@@ -152,7 +154,8 @@ class _Exchange:
         self._over = True
         if self._timer:
             self._timer.cancel()
-        self._release()
+        place, self._place = self._place, None
+        self._give_back(place)
         if self._task and not self._task.done() and self._task is not asyncio.current_task(self._loop):
             self._task.cancel()
 
@@ -179,9 +182,8 @@ class _Exchange:
     def _expire(self) -> None:
         self.fail(RpcError(Code.DEADLINE_EXCEEDED, f"the call's {self._head.timeout_s:g} s are over"))
 
-    def _release(self) -> None:
-        if self._place:
-            place, self._place = self._place, None
+    def _give_back(self, place: Place | None) -> None:
+        if place is not None:
             self._calls.room.give_back(place)
 
 
@@ -196,7 +198,7 @@ class _UnaryCall(_Exchange):
     def message(self, message: bytes) -> None:
         """Keep it until the request is complete."""
         if self._message is not None:
-            raise RpcError(Code.INTERNAL, "this method takes one message, more were sent")
+            raise RpcError(Code.INTERNAL, _ONE)
         self._message = message
 
     def end(self) -> None:
@@ -237,8 +239,10 @@ class _StreamingCall(_Exchange):
 
     def __init__(self, calls: Calls, stream: Stream, head: Head, method: Streaming) -> None:
         super().__init__(calls, stream, head)
-        self._queue: asyncio.Queue[bytes | _End] = asyncio.Queue()  # bounded by the stream's window, in bytes
+        # What waits is bounded by the stream's window, and beyond that by the room that a large message has.
+        self._queue: asyncio.Queue[tuple[bytes, Place | None] | _End] = asyncio.Queue()
         self._queued_bytes = 0
+        self._takes_one, self._taken = method.takes_one, False
         self._drained = asyncio.Event()
         self._handler = method.handler
         self._task = self._loop.create_task(self._run())
@@ -250,9 +254,20 @@ class _StreamingCall(_Exchange):
         super().data(part)
 
     def message(self, message: bytes) -> None:
-        """To the handler."""
+        """To the handler, with the room that it took; the next one takes its own."""
+        if self._takes_one and self._taken:
+            raise RpcError(Code.INTERNAL, _ONE)
+        self._taken = True
+        place, self._place = self._place, None
         self._queued_bytes += len(message)
-        self._queue.put_nowait(message)
+        self._queue.put_nowait((message, place))
+
+    def cancel(self) -> None:
+        """The stream has ended; what nobody took in gives its room back."""
+        while not self._queue.empty():
+            if not isinstance(waiting := self._queue.get_nowait(), _End):
+                self._give_back(waiting[1])
+        super().cancel()
 
     def end(self) -> None:
         """The client says no more."""
@@ -283,14 +298,15 @@ class _StreamingCall(_Exchange):
             self._stream.send(head=b"" if self._begun else OK_HEAD, last=OK_LAST)
 
     async def _messages(self) -> AsyncIterator[bytes]:
-        while not isinstance(message := await self._queue.get(), _End):
-            self._release()
+        while not isinstance(taken := await self._queue.get(), _End):
+            message, place = taken
+            self._give_back(place)
             yield message
             self._queued_bytes -= len(message)
-            wanted = max(self._calls.window_bytes - self._queued_bytes, self._deframer.missing_bytes)
-            if not self._over:
-                self._stream.allow(wanted - self._stream.credit_bytes)
-        if message is _End.SERVER:
+            # A large message that has begun gets its window from the room, and from nowhere else.
+            if not self._over and self._place is None:
+                self._stream.allow(self._calls.window_bytes - self._queued_bytes - self._stream.credit_bytes)
+        if taken is _End.SERVER:
             raise RpcError(Code.UNAVAILABLE, "the server is stopping")
 
     async def _send(self, message: bytes) -> None:

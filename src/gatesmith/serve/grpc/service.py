@@ -39,7 +39,7 @@ def methods(plane: DataPlane, regions: Regions, access: Access) -> dict[bytes, M
         **{f"{_SERVICE}/{name}": _plain(name, answer) for name, answer in service.open().items()},
         **{f"{_SERVICE}/{name}": _plain(name, answer, access) for name, answer in service.admin().items()},
         f"{_HEALTH}.Health/Check": Unary(_Health(plane).check),
-        f"{_HEALTH}.Health/Watch": Streaming(_Health(plane).watch),
+        f"{_HEALTH}.Health/Watch": Streaming(_Health(plane).watch, takes_one=True),
         f"{_REFLECTION}.ServerReflection/ServerReflectionInfo": Streaming(_reflect),
         f"{_REFLECTION}alpha.ServerReflection/ServerReflectionInfo": Streaming(_reflect),
     }

@@ -13,6 +13,7 @@ from gatesmith.serve.grpc.hpack import encode
 from gatesmith.serve.grpc.http2 import Connection, Limits
 from gatesmith.serve.grpc.room import Room
 
+LARGE_BYTES = 1 << 20  # of the largest message, and of the room for all
 BLOCK = encode(tuple((name.encode(), value.encode()) for name, value in HEAD))
 PATH = b"/inference.GRPCInferenceService/ServerLive"
 WIDE = PREFACE + raw_frame(4, 0, 0, b"\0\4\x3f\xff\xff\xff") + raw_frame(8, 0, 0, b"\x3f\xff\xff\xff")
@@ -50,10 +51,10 @@ def run(method: Unary | Streaming, work: Callable[[Connection, Line], Coroutine[
     async def main() -> None:
         calls = Calls(
             methods={PATH: method},
-            message_limit_bytes=1 << 20,
+            message_limit_bytes=LARGE_BYTES,
             message_timeout_s=5,
             window_bytes=65_536,
-            room=Room(1 << 20),
+            room=Room(LARGE_BYTES),
         )
         connections: set[Connection] = set()
         connection, line = Connection(calls.begin, Limits(), connections), Line()
@@ -199,3 +200,70 @@ def test_a_client_that_leaves_ends_its_calls() -> None:
         assert ended == ["call"]
 
     run(Unary(slow), work)
+
+
+def windows(written: bytes) -> dict[int, int]:
+    """Bytes that were allowed, by stream."""
+    found: dict[int, int] = {}
+    while written:
+        stop = 9 + int.from_bytes(written[:3])
+        if written[3] == 8:
+            stream = int.from_bytes(written[5:9])
+            found[stream] = found.get(stream, 0) + int.from_bytes(written[9:stop])
+        written = written[stop:]
+    return found
+
+
+async def echo(conversation: Conversation, _call: Call) -> None:
+    async for data in conversation.messages:
+        await conversation.send(data[:10])
+
+
+def test_large_messages_of_streaming_calls_wait_for_room_even_behind_small_ones() -> None:
+    async def work(connection: Connection, line: Line) -> None:
+        streams = (1, 3, 5, 7)
+        begun = framed(b"small") + framed(length=LARGE_BYTES)  # the large one has but begun
+        connection.data_received(
+            WIDE + b"".join(raw_frame(1, 4, n, BLOCK) + raw_frame(0, 0, n, begun) for n in streams)
+        )
+        await turns()
+        allowed = windows(line.written)
+        assert sum(allowed.get(n, 0) for n in streams) <= LARGE_BYTES
+
+        # Each gets its turn: who has the room sends all of it, and the next one has the room.
+        left = dict.fromkeys(streams, LARGE_BYTES)
+        credit = {n: 65_536 - len(begun) for n in streams}
+        seen: dict[int, int] = {}
+        while any(left.values()):
+            allowed = windows(line.written)
+            ready = next(n for n in streams if left[n] and credit[n] + allowed.get(n, 0) - seen.get(n, 0) > 0)
+            credit[ready] += allowed.get(ready, 0) - seen.get(ready, 0)
+            seen[ready] = allowed.get(ready, 0)
+            size = min(left[ready], credit[ready], 16_384)
+            connection.data_received(raw_frame(0, 0, ready, bytes(size)))
+            left[ready] -= size
+            credit[ready] -= size
+            await turns(2)
+        await turns()
+        assert line.written.count(framed(b"small")) == line.written.count(framed(bytes(10))) == len(streams)
+
+    run(Streaming(echo), work)
+
+
+def test_a_method_of_one_message_takes_no_second_one() -> None:
+    async def listen(conversation: Conversation, _call: Call) -> None:
+        await anext(conversation.messages)
+        await conversation.send(b"heard")
+        await asyncio.Event().wait()
+
+    async def work(connection: Connection, line: Line) -> None:
+        connection.data_received(WIDE + raw_frame(1, 4, 1, BLOCK) + raw_frame(0, 0, 1, framed(b"a")))
+        await turns()
+        assert framed(b"heard") in line.written
+        assert connection.streams
+        connection.data_received(raw_frame(0, 0, 1, framed(b"b")))
+        await turns()
+        assert b"grpc-status\x0213" in line.written
+        assert not connection.streams
+
+    run(Streaming(listen, takes_one=True), work)
