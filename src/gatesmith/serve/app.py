@@ -3,7 +3,7 @@
 It answers as soon as it runs; a model answers once its device is programmed, and says "not ready" until then.
 """
 
-# Ref: ASGI 3.0, Lifespan Protocol
+# Ref: ASGI 3.0, Lifespan Protocol; HTTP & WebSocket, "Close - send event": before an accept it refuses with 403
 
 from __future__ import annotations
 
@@ -37,7 +37,17 @@ class App:
         """One request, or the server's whole life."""
         if scope["type"] == "http":
             await self._rest(scope, receive, send)
-            return
+        elif scope["type"] == "lifespan":
+            await self._live(receive, send)
+        else:  # some servers let clients ask for it
+            await receive()
+            await send({"type": "websocket.close", "code": 1000})
+
+    async def _live(
+        self,
+        receive: Callable[[], Awaitable[MutableMapping[str, Any]]],
+        send: Callable[[MutableMapping[str, Any]], Awaitable[None]],
+    ) -> None:
         await receive()
         loading = asyncio.create_task(self._plane.load())
         await send({"type": "lifespan.startup.complete"})

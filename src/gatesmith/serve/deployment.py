@@ -193,13 +193,16 @@ class Deployment:
         for _ in calls:
             self._wake_one()
 
-    def refuse_waiting(self, error: GatesmithError, *, older_than_ns: int = 0) -> None:
-        """Answer what waits, or has been waiting for so long, with an error."""
+    def refuse_waiting(self, error: GatesmithError) -> None:
+        """Answer what waits with an error."""
         for lane in self._lanes:
-            calls = [lane.popleft() for _ in range(len(lane))]
-            old = [call for call in calls if call.since_ns <= older_than_ns or not older_than_ns]
-            lane.extendleft(reversed([call for call in calls if call not in old]))
-            self.refuse(old, error)
+            calls = []
+            while lane:
+                try:
+                    calls.append(lane.popleft())
+                except IndexError:  # a device was quicker
+                    break
+            self.refuse(calls, error)
 
     async def drained(self) -> None:
         """Come back once nothing waits and nothing is being computed."""

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import deque
 from collections.abc import Awaitable, Callable
 from time import monotonic
 
@@ -21,7 +22,7 @@ from gatesmith.errors import (
     TensorMismatch,
 )
 from gatesmith.serve.counts import Counts
-from gatesmith.serve.deployment import Answer, Deployment, Tensors
+from gatesmith.serve.deployment import Answer, Call, Deployment, Tensors
 from gatesmith.serve.engine import DeviceWorker, Failure
 
 FIRMWARE = tiny_firmware()
@@ -379,19 +380,30 @@ def test_a_device_that_hangs_does_not_keep_the_server_from_ending() -> None:
     with_bench(body)
 
 
-def test_what_waits_can_be_refused_by_age() -> None:
+def test_what_waits_can_be_refused_while_a_device_takes_from_it() -> None:
+    class Raced(deque[Call]):
+        """A lane from which a device takes what is left, just when somebody else takes the first."""
+
+        def popleft(self) -> Call:
+            first = super().popleft()
+            if not taken:
+                taken.extend(self)
+                self.clear()
+            return first
+
+    taken: list[Call] = []
+
     async def body(bench: Bench) -> None:
         first = await bench.busy()
-        old = bench.infer(1, 1)
+        bench.deployment._lanes = tuple(Raced() for _ in bench.deployment._lanes)
+        waiting = [bench.infer(1, start) for start in (1, 2, 3)]
         await asyncio.sleep(0)
-        limit = bench.deployment._lanes[1][-1].since_ns
-        new = bench.infer(1, 2)
-        await asyncio.sleep(0)
-        bench.deployment.refuse_waiting(ModelNotReady("too long"), older_than_ns=limit)
+        bench.deployment.refuse_waiting(ModelNotReady("too long"))
         with pytest.raises(ModelNotReady, match="too long"):
-            await old
+            await waiting[0]
+        bench.deployment.put_back(taken)  # the device gives them up
         bench.device.hold.set()
-        await asyncio.gather(first, new)
+        await asyncio.gather(first, *waiting[1:])
 
     with_bench(body)
 
