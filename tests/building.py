@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from command import PROGRAM, TIMEOUT_S, environment
 from onnx_files import save_mlp
+from ports import free_port
 
 from gatesmith.builds.client import BuildClient, order_of
 from gatesmith.builds.order import Order
@@ -32,7 +33,7 @@ class Site:
     def __init__(self, folder: Path, *arguments: object, fresh: bool = False) -> None:
         self.folder, self.home, self.arguments = folder, folder / "home", arguments
         self.process: subprocess.Popen[str] | None = None
-        self.url = ""
+        self.url, self.port = "", free_port()
         (self.home / "cache").mkdir(parents=True)
         for name in ("yowasp",) if fresh else ("yowasp", "builds", "firmware", "emulator"):
             cache_path(name).mkdir(parents=True, exist_ok=True)
@@ -42,8 +43,7 @@ class Site:
 
     def start(self) -> str:
         """Start the service, on the port that it had before."""
-        port = self.url.rpartition(":")[2] or "0"
-        command = [*PROGRAM, "builds", "serve", "--json", "--port", port, *map(str, self.arguments)]
+        command = [*PROGRAM, "builds", "serve", "--json", "--port", str(self.port), *map(str, self.arguments)]
         self.log = (self.folder / "log").open("a")
         self.process = subprocess.Popen(
             command, env=environment(self.home), stdout=subprocess.PIPE, stderr=self.log, text=True

@@ -6,7 +6,6 @@ import http.client
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from ports import free_port
 
 from gatesmith.artifact import media_types
 from gatesmith.artifact.descriptor import Descriptor
@@ -29,7 +29,6 @@ __all__ = [
     "RealRegistry",
     "artifact",
     "document",
-    "free_port",
     "make_certificates",
     "real_registry",
 ]
@@ -62,13 +61,6 @@ def program() -> str:
     if not found:
         pytest.skip("docker-registry is not installed")
     return found
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from building import Site, a_site
 from command import environment, failed, gatesmith
-from registries import free_port
+from ports import free_port
 from requirements import require_build
 
 from gatesmith.errors import BuildCancelled

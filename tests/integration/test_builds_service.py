@@ -15,7 +15,8 @@ import httpx
 import pytest
 from building import a_site
 from command import both, failed, gatesmith, result
-from registries import free_port, make_certificates, real_registry
+from ports import free_port
+from registries import make_certificates, real_registry
 from requirements import require_build
 
 from gatesmith.artifact.store import Store

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 from command import gatesmith, result
 from firmwares import ArithmeticDevice, expected_payload, tiny_firmware, two_port_firmware
+from ports import free_port
 from registries import make_certificates
 from serving import served
 
@@ -153,12 +153,6 @@ def test_tokens(way: str, tmp_path: Path) -> None:
         with Client(url_of(server, way), "secret") as operator:
             operator.unload("iris")
             assert not operator.ready("iris")
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port: int = taken.getsockname()[1]
-        return port
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 import pytest
 from firmwares import expected_payload, tiny_firmware, two_port_firmware
 from kserve_environment import kserve_python
+from ports import free_port
 from registries import real_registry
 from serving import until
 
@@ -51,9 +51,7 @@ def answers(url: str) -> bool:
 
 @pytest.fixture(scope="module")
 def server(python: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ports]:
-    with contextlib.ExitStack() as stack:
-        lines = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(2)]
-        http, grpc = [line.getsockname()[1] for line in lines]
+    http, grpc = free_port(), free_port()
     log = tmp_path_factory.mktemp("kserve") / "log"
     with log.open("wb") as output:
         child = subprocess.Popen([python, SCRIPT, str(http), str(grpc)], stdout=output, stderr=output)

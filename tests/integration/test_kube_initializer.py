@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from command import Done, gatesmith, result
 from firmwares import tiny_firmware
-from registries import HTPASSWD, RealRegistry, free_port, real_registry
+from ports import free_port
+from registries import HTPASSWD, RealRegistry, real_registry
 
 from gatesmith.artifact.store import Store
 from gatesmith.errors import ManifestInvalid

@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 from firmwares import ArithmeticDevice, tiny_firmware
+from ports import free_port
 from serving import served, until
 
 from gatesmith.serve.server import Server
@@ -238,8 +239,7 @@ def test_web_pages_do_not_administer(server: Server) -> None:
 
 
 def test_an_admin_port_divides_the_work() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     unload, infer = "/v2/repository/models/iris/unload", PATH.decode()
     with served({"iris": (tiny_firmware(), ArithmeticDevice())}, admin_port=port) as server:
         admin = f"http://127.0.0.1:{port}"
