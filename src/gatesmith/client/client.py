@@ -43,7 +43,7 @@ class Client:
     Raises
     ------
     ServerUnreachable
-        When the URL names no server.
+        When the URL names no server, or the authority cannot be read.
     NotInstalled
         When it needs gRPC and grpcio is missing.
 
@@ -131,10 +131,7 @@ class Client:
         ------
         ModelNotFound
         """
-        try:
-            return self._transport.ready(model, version, self._timeout_s)
-        except ServerUnreachable:
-            return False
+        return self._ready(model, version, self._timeout_s)
 
     def wait_ready(self, timeout_s: float, model: str | None = None, version: str | None = None) -> None:
         """Wait until a model, or every model, can answer.
@@ -146,7 +143,7 @@ class Client:
         ModelNotFound
         """
         end = time.monotonic() + timeout_s
-        while not self.ready(model, version):
+        while not self._ready(model, version, min(max(end - time.monotonic(), 0.001), self._timeout_s)):
             if time.monotonic() + _LOOK_S > end:
                 raise ModelNotReady(f"{model or 'the server'} did not become ready in {timeout_s:g} s", model=model)
             time.sleep(_LOOK_S)
@@ -191,6 +188,12 @@ class Client:
 
     def __exit__(self, *_details: object) -> None:
         self.close()
+
+    def _ready(self, model: str | None, version: str | None, timeout_s: float) -> bool:
+        try:
+            return self._transport.ready(model, version, timeout_s)
+        except ServerUnreachable:
+            return False
 
     def _infer(
         self, key: tuple[str, str | None], inputs: Any, outputs: Sequence[str], priority: int, timeout_us: int
@@ -250,8 +253,17 @@ def _inputs(spec: Mapping[str, str], inputs: Any) -> list[Input]:
 
 
 def _transport(url: str, token: str | None, connections: int, ca_file: str | None) -> Transport:
-    parts = urlsplit(url)
-    if not parts.hostname or parts.scheme not in {"http", "https", "grpc", "grpcs"}:
+    try:
+        parts = urlsplit(url)
+        known = (
+            url.isascii()
+            and bool(parts.hostname)
+            and parts.scheme in {"http", "https", "grpc", "grpcs"}
+            and parts.port != 0
+        )
+    except ValueError:  # a port that is none, an address that does not end
+        known = False
+    if not known:
         raise ServerUnreachable(f"{url!r} names no server; give http://HOST:PORT or grpc://HOST:PORT", url=url)
     if parts.scheme.startswith("grpc"):
         from gatesmith.client.grpc import GrpcTransport

@@ -10,7 +10,7 @@ from typing import Any
 
 from gatesmith import errors
 from gatesmith.client.tensors import array_of, raw_of
-from gatesmith.client.transport import Arrays, Request
+from gatesmith.client.transport import Arrays, Request, unreadable_authority
 from gatesmith.errors import GatesmithError, NotInstalled
 
 __all__ = ["GrpcTransport"]
@@ -50,7 +50,10 @@ class GrpcTransport:
         self._metadata = [("authorization", f"Bearer {token}")] if token else []
         options = [("grpc.max_receive_message_length", _LARGEST), ("grpc.max_send_message_length", _LARGEST)]
         if secure:
-            roots = Path(ca_file).read_bytes() if ca_file else None
+            try:
+                roots = Path(ca_file).read_bytes() if ca_file else None
+            except OSError as error:
+                raise unreadable_authority(str(ca_file), error) from error
             self._channel = grpc.secure_channel(address, grpc.ssl_channel_credentials(roots), options)
         else:
             self._channel = grpc.insecure_channel(address, options)

@@ -16,7 +16,7 @@ import numpy as np
 
 from gatesmith import errors
 from gatesmith.client.tensors import array_of, raw_of
-from gatesmith.client.transport import Arrays, Request
+from gatesmith.client.transport import Arrays, Request, unreadable_authority
 from gatesmith.errors import GatesmithError, ServerUnreachable
 from gatesmith.tensor import Datatype
 
@@ -49,7 +49,10 @@ class HttpTransport:
 
     def __init__(self, url: str, *, token: str | None, connections: int, ca_file: str | None) -> None:
         self._url = url
-        context = ssl.create_default_context(cafile=ca_file) if url.startswith("https:") else None
+        try:
+            context = ssl.create_default_context(cafile=ca_file) if url.startswith("https:") else None
+        except OSError as error:  # ssl.SSLError is one
+            raise unreadable_authority(str(ca_file), error) from error
         self._headers = [("authorization", f"Bearer {token}")] if token else []
         self._pool = httpcore.ConnectionPool(ssl_context=context, max_connections=connections, keepalive_expiry=_KEPT_S)
 

@@ -31,6 +31,11 @@ def as_datatype(name: str, datatype: str, array: NDArray[Any]) -> NDArray[Any]:
         When the array's kind is another, or a value leaves the datatype's range.
     """
     wanted = Datatype(datatype).dtype
+    if array.dtype == wanted and wanted.kind == "O":
+        strange = next((item for item in array.reshape(-1).tolist() if not isinstance(item, str | bytes)), None)
+        if strange is not None:
+            kind = type(strange).__name__
+            raise TensorMismatch(f"input {name!r} holds a {kind} where text or bytes are needed", tensor=name)
     if array.dtype == wanted:
         return array
     if array.dtype.kind not in _MAY_STAND_FOR[wanted.kind]:

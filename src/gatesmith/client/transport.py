@@ -8,7 +8,9 @@ from typing import Any, NamedTuple, Protocol
 
 from numpy.typing import NDArray
 
-__all__ = ["Arrays", "Input", "Request", "Transport"]
+from gatesmith.errors import ServerUnreachable
+
+__all__ = ["Arrays", "Input", "Request", "Transport", "unreadable_authority"]
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -31,6 +33,12 @@ class Request:
     outputs: Sequence[str]
     priority: int
     timeout_us: int
+
+
+def unreadable_authority(path: str, error: OSError) -> ServerUnreachable:
+    """The error for certificates that cannot be read."""
+    why = error.strerror or str(error)
+    return ServerUnreachable(f"the certificates in {path!r} cannot be used: {why}; a PEM file is needed", path=path)
 
 
 class Transport(Protocol):

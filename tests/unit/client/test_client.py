@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -141,7 +142,43 @@ def test_it_closes() -> None:
     assert told.closed
 
 
-@pytest.mark.parametrize("url", ["", "localhost:8080", "ftp://x", "http://", "grpc:///x"])
+def test_waiting_is_bounded_where_nobody_answers() -> None:
+    """A machine that takes connections and says nothing: the witness is the time that the line is given."""
+
+    class Silent(Told):
+        def ready(self, name: str | None, version: str | None, timeout_s: float) -> bool:
+            given.append(timeout_s)
+            raise ServerUnreachable("no answer in time")
+
+    given: list[float] = []
+    with pytest.raises(ModelNotReady):
+        client_of(Silent(), timeout_s=60).wait_ready(0.1)
+    assert max(given) <= 0.1
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "localhost:8080",
+        "ftp://x",
+        "http://",
+        "grpc:///x",
+        "http://[::1",
+        "http://x:port",
+        "http://x:99999",
+        "http://b\u00fccher",
+    ],
+)
 def test_urls_that_name_no_server(url: str) -> None:
     with pytest.raises(ServerUnreachable, match="names no server"):
         Client(url)
+
+
+@pytest.mark.parametrize("scheme", ["https", "grpcs"])
+def test_an_authority_that_cannot_be_read(scheme: str, tmp_path: Path) -> None:
+    noise = tmp_path / "ca.pem"
+    noise.write_text("no certificate")
+    for path in (tmp_path / "none.pem", *([noise] if scheme == "https" else [])):
+        with pytest.raises(ServerUnreachable, match=f"the certificates in '{path}' cannot be used"):
+            Client(f"{scheme}://localhost:1", ca_file=str(path))

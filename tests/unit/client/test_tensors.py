@@ -49,6 +49,7 @@ def test_strings(items: list[bytes]) -> None:
         ("INT8", np.array([300]), "holds a value out of the range of INT8"),
         ("UINT8", np.array([-1]), "out of the range of UINT8"),
         ("BOOL", np.array([1]), "the model's BOOL is bool"),
+        ("BYTES", np.array([b"a", 5], dtype=object), "holds a int where text or bytes are needed"),
     ],
 )
 def test_what_would_change_a_value_is_refused(datatype: str, array: np.ndarray, message: str) -> None:  # type: ignore[type-arg]
