@@ -14,7 +14,7 @@ from gatesmith.errors import CalibrationNeeded, TensorMismatch
 from gatesmith.explore.goal import classifying
 from gatesmith.model.graph import Graph, Terminal
 from gatesmith.model.nodes import ArgMax
-from gatesmith.quantize.calibrate import MAX_SAMPLES
+from gatesmith.quantize.calibrate import MAX_SAMPLES, array_names
 from gatesmith.samples import load_samples
 
 __all__ = ["LABEL_NAMES", "check_labels", "labels_of"]
@@ -22,21 +22,29 @@ __all__ = ["LABEL_NAMES", "check_labels", "labels_of"]
 LABEL_NAMES = ("y", "labels", "label", "y_train", "y_test", "target", "targets")
 """Arrays of a calibration file that are taken for labels."""
 
+SPLITS = ("_train", "_test")
+
 
 def labels_of(graph: Graph, given: str | Path | NDArray[Any] | None, calibration: Any) -> NDArray[Any] | None:
     """Labels as they were given, or those that lie beside the samples under one of ``LABEL_NAMES``.
 
+    Of a file with a training and a test part, the labels are those of the part that the samples are.
+
     Raises
     ------
     CalibrationNeeded
-        When their file cannot be read, or holds several arrays and none of such a name.
+        When their file cannot be read, or holds several arrays and none of such a name; or when there are no samples.
     """
     if isinstance(given, str | Path):
         return _read(Path(given))
     if given is not None or not isinstance(calibration, Mapping):
         return given
-    inputs = {terminal.edge.name for terminal in graph.inputs}
-    return next((calibration[name] for name in LABEL_NAMES if name in calibration and name not in inputs), None)
+    samples = {*array_names(graph, calibration).values()}
+    own = {split for split in SPLITS for name in samples if name.endswith(split)}
+    others = tuple({*SPLITS} - own) if own else ()
+    found = [name for name in LABEL_NAMES if name in calibration and name not in samples and not name.endswith(others)]
+    found.sort(key=lambda name: not name.endswith(tuple(own)))
+    return calibration[found[0]] if found else None
 
 
 def _read(path: Path) -> NDArray[Any]:
@@ -106,8 +114,11 @@ def _classes(graph: Graph, terminal: Terminal, labels: NDArray[Any]) -> NDArray[
     words = [_word(label) for label in labels.tolist()]
     if names and set(words) <= set(names):
         return np.array([names.index(word) for word in words], dtype=np.int64)
+    if labels.dtype.kind not in "fiub" and all(word.isdecimal() for word in words):
+        labels = np.array(words, dtype=np.float64)  # numbers that were kept as words or objects
     if labels.dtype.kind not in "fiub" or not np.all(labels == np.rint(labels)):
-        wrong = next(word for word in words if word not in names and not word.isdigit())
+        unknown = [word for word in words if word not in names]
+        wrong = next((word for word in unknown if not word.isdecimal()), unknown[0])
         known = f"classes are {', '.join(names)}" if names else f"classes are numbers from 0 to {classes - 1}"
         raise CalibrationNeeded(f"label {wrong!r} is no class of the model; {known}", label=wrong)
     outside = labels[(labels < 0) | (labels >= classes)]

@@ -21,7 +21,7 @@ from gatesmith.explore.goal import Limits
 from gatesmith.explore.labels import check_labels
 from gatesmith.explore.searcher import Progress, Search, Searcher
 from gatesmith.model.graph import Graph
-from gatesmith.quantize.calibrate import check_calibration
+from gatesmith.quantize.calibrate import array_names, check_calibration
 
 __all__ = ["BUDGET_S", "search_precision"]
 
@@ -71,9 +71,8 @@ def search_precision(
     limits = Limits(tolerance=tolerance, max_error=max_error)
     if graph.is_integer:
         raise UnsupportedOperation(f"graph {graph.name!r} has formats already, a float graph is needed")
-    given = None if calibration is None else _count(calibration)
     data = check_calibration(graph, calibration)
-    checked = check_labels(graph, labels, samples=given, kept=len(next(iter(data.values()))))
+    checked = check_labels(graph, labels, samples=_count(graph, calibration), kept=len(next(iter(data.values()))))
     found = board if isinstance(board, Board) else find_board(board)
     return Searcher(
         graph,
@@ -87,6 +86,7 @@ def search_precision(
     ).run(prune=prune)
 
 
-def _count(calibration: Mapping[str, NDArray[Any]] | NDArray[Any]) -> int:
-    arrays = calibration.values() if isinstance(calibration, Mapping) else [calibration]
-    return max((len(array) for array in map(np.asarray, arrays) if array.ndim), default=0)
+def _count(graph: Graph, calibration: Mapping[str, NDArray[Any]] | NDArray[Any] | None) -> int:
+    """Samples before they are thinned out; a file may hold other arrays beside them."""
+    arrays = calibration if isinstance(calibration, Mapping) else {"": calibration}
+    return len(np.asarray(arrays[array_names(graph, arrays)[graph.inputs[0].edge.name]]))

@@ -42,7 +42,7 @@ def read_model(source: object, *, name: str | None = None, trust_pickle: bool = 
     try:
         return _read(source, name=name, trust_pickle=trust_pickle)
     except OSError as error:
-        raise ModelUnreadable(f"model file {str(source)!r} cannot be read: {error.strerror}") from error
+        raise ModelUnreadable(f"model file {str(source)!r} cannot be read: {error.strerror or error}") from error
 
 
 def _read(source: object, *, name: str | None, trust_pickle: bool) -> Graph:

@@ -9,7 +9,7 @@ from typing import Any
 from gatesmith.contract import HostOperation, HostOperationKind
 from gatesmith.errors import GatesmithError, ModelUnreadable, UnsupportedOperation
 from gatesmith.frontends.frontend import SPLIT, Frontend, GraphBuilder
-from gatesmith.frontends.keras_call import Call
+from gatesmith.frontends.keras_call import Call, Softmaxed
 from gatesmith.frontends.keras_file import Layer, Model, Reference, model_of_file, model_of_object
 from gatesmith.frontends.keras_hgq import HGQ_LAYERS
 from gatesmith.frontends.keras_layers import LAYERS
@@ -51,15 +51,16 @@ class _Reader:
     def __init__(self, model: Model, name: str) -> None:
         self.model = model
         self.builder = GraphBuilder(name, reserved=frozenset(name for name, _ in model.outputs))
-        self.softmax: set[str] = set()
 
     def run(self) -> Graph:
         given = {name: self._input(self.model.layers[name]) for name in self.model.inputs}
         found = self._placed(self.model, given)
         for name, reference in self.model.outputs:
             edge = found[reference]
-            host = (HostOperation(kind=HostOperationKind.SOFTMAX),) if edge.name in self.softmax else ()
-            self.builder.output(edge, name, host=host)
+            if isinstance(edge, Softmaxed):
+                self.builder.output(edge.before, name, host=(HostOperation(kind=HostOperationKind.SOFTMAX),))
+            else:
+                self.builder.output(edge, name)
         return self.builder.graph()
 
     def _input(self, layer: Layer) -> Edge:
@@ -93,7 +94,6 @@ class _Reader:
         return found
 
     def _layer(self, layer: Layer, inputs: tuple[Edge, ...]) -> Edge:
-        after = [edge.name for edge in inputs if edge.name in self.softmax]
         if layer.inner is not None:
             return self._inner(layer, layer.inner, inputs)
         known = LAYERS | HGQ_LAYERS
@@ -104,8 +104,9 @@ class _Reader:
                 node=layer.name,
                 operation=layer.kind,
             )
-        result = known[layer.kind](Call(self.builder, layer, inputs, self.softmax))
-        if after and result not in inputs:
+        result = known[layer.kind](Call(self.builder, layer, inputs))
+        # a layer that changes nothing gives the very edge that it reads
+        if any(isinstance(edge, Softmaxed) for edge in inputs) and not any(result is edge for edge in inputs):
             raise UnsupportedOperation(
                 f"layer {layer.name!r} ({layer.kind}) reads a softmax, which the host computes after the gateware; "
                 f"it must be last",

@@ -14,7 +14,7 @@ from gatesmith.frontends.frontend import GraphBuilder
 from gatesmith.frontends.keras_file import Layer
 from gatesmith.model.node import Edge, Real
 
-__all__ = ["Call", "activation", "leaky", "relu"]
+__all__ = ["Call", "Softmaxed", "activation", "leaky", "relu"]
 
 ZERO, ONE = np.array(0.0), np.array(1.0)
 TABLES = {"exponential": "exp", "swish": "silu", "hard_silu": "hard_swish"} | {
@@ -23,14 +23,26 @@ TABLES = {"exponential": "exp", "swish": "silu", "hard_silu": "hard_swish"} | {
 """Activations that are functions of the graph, by Keras' names."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Softmaxed(Edge):
+    """The softmax of an edge, which the host computes: what is before it may be read beside it."""
+
+    @classmethod
+    def of(cls, before: Edge) -> Softmaxed:
+        return cls(name=before.name, shape=before.shape)
+
+    @property
+    def before(self) -> Edge:
+        return Edge(name=self.name, shape=self.shape)
+
+
 @dataclass(frozen=True)
 class Call:
-    """A layer at work on edges; ``softmax`` collects edges of which the host makes a softmax."""
+    """A layer at work on edges."""
 
     builder: GraphBuilder
     layer: Layer
     inputs: tuple[Edge, ...]
-    softmax: set[str]
 
     @property
     def x(self) -> Edge:
@@ -88,8 +100,7 @@ def activation(call: Call, x: Edge, given: Any, name: str) -> Edge:
         case "gelu":
             return builder.table(name, x, "gelu_tanh" if options.get("approximate") else "gelu")
         case "softmax":
-            call.softmax.add(x.name)
-            return x
+            return Softmaxed.of(x)
     if given not in TABLES:
         known = ", ".join(sorted([*TABLES, "gelu", "hard_sigmoid", "leaky_relu", "linear", "relu", "relu6", "softmax"]))
         raise call.refuse(f"has the activation {given!r}; supported are {known}")

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gatesmith.fixed import FixedPoint, Overflow, Rounding
-from gatesmith.frontends.keras_call import Call
+from gatesmith.frontends.keras_call import Call, Softmaxed
 from gatesmith.frontends.keras_layers import LAYERS
 from gatesmith.model.node import Edge
 
@@ -92,11 +92,18 @@ def _wrapped(kind: str, *, weights: bool = True) -> Callable[[Call], Edge]:
         if weights:
             given = [layer.qkernel, layer.qbias]
             own = replace(own, weights=[_numbers(tensor) for tensor in given if tensor is not None])
-        plain = Call(call.builder, replace(own, kind=kind), inputs, call.softmax)
-        result = LAYERS[kind](plain)
-        return rounded(call, result, layer.oq, f"{call.name}/out") if layer.enable_oq else result
+        return _given_out(call, LAYERS[kind](Call(call.builder, replace(own, kind=kind), inputs)))
 
     return run
+
+
+def _given_out(call: Call, result: Edge) -> Edge:
+    """What a layer gives, in the formats that it has for that."""
+    if not call.layer.source.enable_oq:
+        return result
+    if isinstance(result, Softmaxed):
+        raise call.refuse("rounds a softmax, which the host computes after the gateware; it must be last")
+    return rounded(call, result, call.layer.source.oq, f"{call.name}/out")
 
 
 def _input_quantizers(layer: Any, call: Call) -> list[Any]:
@@ -124,8 +131,7 @@ def _einsum_dense(call: Call) -> Edge:
 def _table(call: Call) -> Edge:
     layer = call.layer.source
     x = rounded(call, call.x, layer.iq, f"{call.name}/in") if layer.enable_iq else call.x
-    result = LAYERS["Activation"](Call(call.builder, call.layer, (x,), call.softmax))
-    return rounded(call, result, layer.oq, f"{call.name}/out") if layer.enable_oq else result
+    return _given_out(call, LAYERS["Activation"](Call(call.builder, call.layer, (x,))))
 
 
 def _quantizer(call: Call) -> Edge:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from gatesmith.frontends.frontend import MAX_GATHERED, GraphBuilder
-from gatesmith.frontends.keras_call import Call, activation, leaky, relu
+from gatesmith.frontends.keras_call import Call, Softmaxed, activation, leaky, relu
 from gatesmith.frontends.windows import Windows, average_pool, convolve, max_pool
 from gatesmith.model.node import Edge, Real
 
@@ -248,8 +248,7 @@ def _cut(call: Call, index: Any, ends: list[tuple[int, int]]) -> Any:
 def _softmax(call: Call) -> Edge:
     if call.option("axis", -1) not in {-1, len(call.x.shape)}:
         raise call.refuse(f"works on axis {call.option('axis')}, the last one is possible")
-    call.softmax.add(call.x.name)
-    return call.x
+    return Softmaxed.of(call.x)
 
 
 def _activation(call: Call) -> Edge:

@@ -131,10 +131,13 @@ class _Head:
             raise _refuse(f"the objective {name!r}", f"possible are {', '.join(sorted(possible))}")
         if "sqrt" in facts:
             raise _refuse("reg_sqrt, which squares the sum", "train on square roots instead")
+        groups = int(block["num_tree_per_iteration"])
+        if groups < 1:
+            raise ModelUnreadable(f"LightGBM model has {groups} trees for each iteration, 1 or more are needed")
         return cls(
             objective=name,
             sigmoid=float(facts.get("sigmoid", 1.0)),
-            groups=int(block["num_tree_per_iteration"]),
+            groups=groups,
             features=checked_features(int(block["max_feature_idx"]) + 1),
             averages="average_output" in block,
         )
@@ -162,7 +165,7 @@ def _trees(head: _Head, blocks: Iterator[Block]) -> Iterator[tuple[Tree, bool]]:
 
 
 def _forest(head: _Head, trees: list[tuple[Tree, bool]]) -> Forest:
-    if head.groups < 1 or not trees or len(trees) % head.groups:
+    if not trees or len(trees) % head.groups:
         raise ModelUnreadable(f"LightGBM model has {len(trees)} trees for {head.groups} outputs")
     factor = head.sigmoid if head.objective in SIGMOID else 1.0
     if head.averages:

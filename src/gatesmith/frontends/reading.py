@@ -13,7 +13,9 @@ from gatesmith.errors import GatesmithError, ModelError, ModelUnreadable
 
 __all__ = ["json_of", "reading", "words"]
 
-FOREIGN = (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError, RecursionError, MemoryError)
+FOREIGN = (
+    *(ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, StopIteration, TypeError, ValueError),
+)
 """What damaged bytes may set off in Python and numpy."""
 
 BEYOND_ASCII = re.compile(rb"[\x80-\xff]+")

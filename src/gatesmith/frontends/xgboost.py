@@ -157,7 +157,7 @@ def _base(text: str, objective: str) -> NDArray[np.float64]:
     found = json.loads(text)
     scores = np.array(found if isinstance(found, list) else [found], dtype=np.float64)
     if objective in LOGISTIC:
-        return np.array([math.log(score / (1.0 - score)) for score in scores])
+        return np.array([math.log(score / (1.0 - score)) for score in scores.tolist()])
     return scores
 
 

@@ -275,7 +275,7 @@ class Graph:
                 nodes=tuple(_node_from_json(n) for n in parsed["nodes"]),
                 outputs=tuple(_terminal_from_json(t) for t in parsed["outputs"]),
             )
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
             raise ModelUnreadable(f"not a gatesmith graph: {type(error).__name__} {error}") from error
 
     def __iter__(self) -> Iterator[Node]:

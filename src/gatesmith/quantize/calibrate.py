@@ -5,7 +5,7 @@ Ranges are chosen from what the model sees, so data unlike its inputs is refused
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from gatesmith.model.ensemble import TreeEnsemble
 from gatesmith.model.graph import Graph
 from gatesmith.samples import load_samples
 
-__all__ = ["MAX_SAMPLES", "check_calibration", "load_calibration"]
+__all__ = ["MAX_SAMPLES", "array_names", "check_calibration", "load_calibration"]
 
 MAX_SAMPLES = 20_000
 """Samples that are used; more are thinned out evenly."""
@@ -60,8 +60,9 @@ def check_calibration(graph: Graph, data: Mapping[str, NDArray[Any]] | NDArray[A
     given = data if isinstance(data, Mapping) else {"": data}
     arrays = {name: np.asarray(values) for name, values in given.items()}
     may_miss = any(isinstance(node, TreeEnsemble) and node.missing is not None for node in graph.nodes)
+    keys = array_names(graph, arrays)
     checked = {
-        t.edge.name: _check_one(t.edge.name, t.edge.shape, _pick(graph, arrays, t.edge.name), may_miss=may_miss)
+        t.edge.name: _check_one(t.edge.name, t.edge.shape, arrays[keys[t.edge.name]], may_miss=may_miss)
         for t in graph.inputs
     }
     counts = {name: len(values) for name, values in checked.items()}
@@ -71,15 +72,26 @@ def check_calibration(graph: Graph, data: Mapping[str, NDArray[Any]] | NDArray[A
     return {name: values[::step] for name, values in checked.items()}
 
 
-def _pick(graph: Graph, arrays: Mapping[str, NDArray[Any]], name: str) -> NDArray[Any]:
+def array_names(graph: Graph, arrays: Collection[str]) -> dict[str, str]:
+    """For each input the name of the array that is taken for it.
+
+    Raises
+    ------
+    CalibrationNeeded
+        When there is none.
+    """
+    return {terminal.edge.name: _pick(graph, arrays, terminal.edge.name) for terminal in graph.inputs}
+
+
+def _pick(graph: Graph, arrays: Collection[str], name: str) -> str:
     if name in arrays:
-        return arrays[name]
+        return name
     if len(graph.inputs) == 1:
         for other in ("x", "X", "x_test", "x_train", "data"):
             if other in arrays:
-                return arrays[other]
+                return other
         if len(arrays) == 1:
-            return next(iter(arrays.values()))
+            return next(iter(arrays))
     raise CalibrationNeeded(f"calibration data has {sorted(arrays)}, input {name!r} is not among them; {HOW}")
 
 

@@ -20,9 +20,10 @@ from sklearn.tree import DecisionTreeRegressor
 from gatesmith.boards import find_board
 from gatesmith.errors import AccuracyLost, CalibrationNeeded, UnsupportedOperation
 from gatesmith.estimate import estimate
-from gatesmith.explore import Search, frontier, search_precision
+from gatesmith.explore import Search, frontier, labels_of, search_precision
 from gatesmith.explore.goal import Measured
 from gatesmith.explore.knobs import Knob, Setting, settings_of
+from gatesmith.explore.labels import check_labels
 from gatesmith.explore.searcher import Searcher
 from gatesmith.frontends import read_model
 from gatesmith.model import reference
@@ -212,7 +213,8 @@ def test_a_max_error_out_of_range(error: float) -> None:
         (np.full(150, 3), "label 3 is no class of the model; classes are numbers from 0 to 2"),
         (np.full(150, 1e30), r"label 1e\+30 is no class of the model"),
         (np.full(150, -1), "label -1 is no class of the model"),
-        (np.full(150, -1), "label -1 is no class"),
+        (np.full(150, "7"), "label 7 is no class of the model"),
+        (np.array(["0"] * 149 + ["x"]), "label 'x' is no class"),
         (np.full(150, 0.5), "label '0.5' is no class"),
         (np.full(150, "setosa"), "label 'setosa' is no class"),
         (np.zeros((150, 2)), r"shape \[150, 2\], one class for each"),
@@ -222,6 +224,30 @@ def test_a_max_error_out_of_range(error: float) -> None:
 def test_labels_that_are_none(labels: np.ndarray, words: str) -> None:
     with pytest.raises(CalibrationNeeded, match=words):
         search_precision(float_graph("iris"), trained("iris").x, labels=labels)
+
+
+@pytest.mark.parametrize("kind", [str, object, np.float32, np.uint8])
+def test_numbers_of_classes_of_any_kind(kind: Any) -> None:
+    graph, labels = float_graph("iris"), trained("iris").y
+    found = check_labels(graph, labels.astype(kind), samples=150, kept=150)
+    assert found is not None
+    assert found.dtype == np.int64
+    assert (found == labels).all()
+
+
+def test_labels_are_those_of_the_samples() -> None:
+    """A file with a training and a test part, as many samples in each, and other things beside them."""
+    graph, x, y = float_graph("iris"), trained("iris").x, trained("iris").y
+    train, test = {"x_train": x[::2], "y_train": y[::2]}, {"x_test": x[1::2], "y_test": y[1::2]}
+    for file in (train | test, test | train, test | {"y_train": y[::2]}):
+        assert labels_of(graph, None, file) is test["y_test"]
+    assert labels_of(graph, None, train | {"y_test": y[1::2]}) is train["y_train"]
+    assert labels_of(graph, None, train | {"y": y}) is train["y_train"]
+    assert labels_of(graph, None, {"x": x, "y_train": y}) is y
+    assert labels_of(graph, None, {"x_train": x, "y_test": y}) is None
+    assert labels_of(graph, None, {"labels": x}) is None
+    beside = test | {"x_train": np.zeros((999, 4)), "names": np.array(["a", "b", "c"])}
+    assert search_precision(graph, beside, labels=y[1::2], board=BOARD, tolerance=50).metric == "accuracy"
 
 
 @pytest.mark.parametrize(

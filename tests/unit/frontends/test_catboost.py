@@ -93,11 +93,12 @@ def node(model: object) -> TreeEnsemble:
 def test_on_and_beside_borders(policy: str) -> None:
     model = trained("RMSE", iterations=20, grow_policy=policy)
     ensemble = node(model)
-    rows = X[GENERATOR.integers(len(X), size=400)]
+    generator = np.random.default_rng(1)
+    rows = X[generator.integers(len(X), size=400)]
     for row in rows:
-        for split in GENERATOR.integers(len(ensemble.feature), size=3):
+        for split in generator.integers(len(ensemble.feature), size=3):
             border = np.float32(ensemble.threshold[split])
-            row[ensemble.feature[split]] = np.nextafter(border, GENERATOR.choice([-np.inf, np.inf, border]))
+            row[ensemble.feature[split]] = np.nextafter(border, generator.choice([-np.inf, np.inf, border]))
     given = ensemble.evaluate([rows.astype(np.float64)], [None]).ravel()
     np.testing.assert_allclose(given, model.predict(rows), rtol=1e-9, atol=1e-9)
 
@@ -114,7 +115,7 @@ def test_missing_values(mode: str) -> None:
 
 
 def test_categories_are_refused() -> None:
-    x = np.stack([GENERATOR.integers(5, size=200), GENERATOR.integers(5, size=200)], axis=1)
+    x = np.random.default_rng(2).integers(5, size=(200, 2))
     model = catboost.CatBoostClassifier(iterations=3, verbose=0, allow_writing_files=False, cat_features=[0])
     with pytest.raises(UnsupportedOperation, match=r"has categorical features.*encode them before the model"):
         read_model(model.fit(x, x[:, 0] > 2))
@@ -166,7 +167,7 @@ def test_damaged_files(policy: str, tmp_path: Path) -> None:
 
 
 def test_the_integer_graph_decides_as_catboost_does() -> None:
-    x = (GENERATOR.normal(size=(6000, 4)) * [1, 10, 0.1, 3]).astype(np.float32)
+    x = (np.random.default_rng(3).normal(size=(43_000, 4)) * [1, 10, 0.1, 3]).astype(np.float32)
     y = (x[:, 0] + x[:, 3] / 3 + x[:, 1] / 20 > 0).astype(int)
     model = catboost.CatBoostClassifier(iterations=30, depth=4, verbose=0, allow_writing_files=False, thread_count=1)
     model.fit(x[:3000], y[:3000])
@@ -174,4 +175,4 @@ def test_the_integer_graph_decides_as_catboost_does() -> None:
     assert report.agreement is not None
     assert report.agreement >= 0.999
     given = reference.infer_real(graph, {"input": x[3000:]})["probabilities"].argmax(axis=1)
-    assert np.mean(given == model.predict(x[3000:])) >= 0.998  # three of 3,000 expected, give or take three
+    assert np.mean(given == model.predict(x[3000:])) >= 0.998  # 40 of 40,000 are expected to differ

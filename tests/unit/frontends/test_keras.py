@@ -111,9 +111,28 @@ def test_branches_with_names(tmp_path: Path) -> None:
             assert np.allclose(found[name], wanted, atol=1e-5), name
 
 
+def test_what_a_softmax_is_made_of_is_itself(tmp_path: Path) -> None:
+    """Scores and their softmax are two outputs, and a layer may read the scores."""
+    x = keras.Input((4,), name="x")
+    scores = L.Dense(3, name="scores")(x)
+    shares, more = L.Softmax(name="shares")(scores), L.Dense(2, name="more", activation="softmax")(scores)
+    outputs = {"scores": scores, "shares": L.Dropout(0.5)(shares), "more": more, "again": shares}
+    model = filled(keras.Model(x, outputs))
+    model.save(tmp_path / "m.keras")
+    data = {"x": np.random.default_rng(3).normal(size=(6, 4)).astype(np.float32)}
+    for graph in (read_model(model), read_model(tmp_path / "m.keras")):
+        found = reference.infer_real(graph, data)
+        for name, wanted in predicted(model, data["x"]).items():
+            assert np.allclose(found[name], wanted, atol=1e-5), name
+
+
 REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "layer": (lambda: chain(L.LSTM(2), shape=LINE), r"\(LSTM\) is not supported; supported are Activation"),
     "softmax inside": (lambda: chain(L.Softmax(), L.Dense(2), shape=FLAT), "reads a softmax, which the host computes"),
+    "softmax twice": (
+        lambda: chain(L.Dense(3, activation="softmax"), L.Softmax(), shape=FLAT),
+        r"\(Softmax\) reads a softmax, which the host computes",
+    ),
     "alpha": (lambda: chain(L.ELU(alpha=0.5), shape=FLAT), "has alpha 0.5, 1 is possible"),
     "threshold": (lambda: chain(L.ReLU(threshold=1.0), shape=FLAT), "has the threshold 1.0, 0 is possible"),
     "activation": (lambda: chain(L.Activation("log_softmax"), shape=FLAT), "has the activation 'log_softmax'; "),
@@ -157,11 +176,11 @@ def packed(members: dict[str, bytes], folder: Path) -> Path:
 
 
 def read_in_time(path: Path) -> None:
-    """Nothing but the errors of models may come out of it."""
-    start = time.monotonic()
+    """Nothing but the errors of models may come out of it, and no long work goes in."""
+    start = time.process_time()
     with suppress(ModelError):
         read_model(path)
-    assert time.monotonic() - start < 5
+    assert time.process_time() - start < 5
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)

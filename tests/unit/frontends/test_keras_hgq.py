@@ -98,6 +98,12 @@ def test_files(tmp_path: Path) -> None:
     assert graphs[0].to_bytes() == graphs[1].to_bytes()
 
 
+def test_a_softmax_that_is_rounded_is_refused() -> None:
+    model, _ = trained(hgq.QDense(4), hgq.QDense(3, activation="softmax", enable_oq=True), shape=(5,))
+    with pytest.raises(UnsupportedOperation, match=r"\(QDense\) rounds a softmax, which the host computes"):
+        read_model(model)
+
+
 def test_what_is_not_read_is_named() -> None:
     model, _ = trained(hgq.QDense(4), hgq.QSoftmax(), shape=(5,))
     with pytest.raises(UnsupportedOperation, match=r"\(QSoftmax\) is not supported; supported are .*QDense"):

@@ -113,10 +113,11 @@ def node(model: object) -> TreeEnsemble:
 
 def beside_thresholds(ensemble: TreeEnsemble, x: NDArray[Any], count: int = 400) -> NDArray[np.float64]:
     """Samples with numbers that lie exactly on thresholds, and one step of float64 beside them."""
-    rows = x[GENERATOR.integers(len(x), size=count)].astype(np.float64)
+    generator = np.random.default_rng(1)
+    rows = x[generator.integers(len(x), size=count)].astype(np.float64)
     for row in rows:
-        for split in GENERATOR.integers(len(ensemble.feature), size=3):
-            towards = GENERATOR.choice([-np.inf, np.inf, ensemble.threshold[split]])
+        for split in generator.integers(len(ensemble.feature), size=3):
+            towards = generator.choice([-np.inf, np.inf, ensemble.threshold[split]])
             row[ensemble.feature[split]] = np.nextafter(ensemble.threshold[split], towards)
     return rows
 
@@ -136,7 +137,7 @@ def test_missing_values_go_where_they_went(use_missing: bool) -> None:
     booster = trained("regression", HOLES, rounds=20, use_missing=use_missing)
     ensemble = node(booster)
     assert (ensemble.missing is not None) == use_missing
-    x = np.where(GENERATOR.random(HOLES.shape) < 0.2, 0.0, HOLES)
+    x = np.where(np.random.default_rng(2).random(HOLES.shape) < 0.2, 0.0, HOLES)
     x = x if use_missing else np.nan_to_num(x)  # a missing value is a zero then
     np.testing.assert_allclose(ensemble.evaluate([x], [None]).ravel(), booster.predict(x), rtol=1e-9, atol=1e-12)
 
@@ -195,6 +196,7 @@ def test_refused(x: Any, y: Any, changes: dict[str, Any], message: str) -> None:
         ("num_leaves=7", "num_leaves=8", "has 6 of decision_type where 7 are needed"),
         ("num_leaves=7", "num_leaves=x", "ValueError"),
         ("num_tree_per_iteration=1", "num_tree_per_iteration=4", "has 6 trees for 4 outputs"),
+        ("num_tree_per_iteration=1", "num_tree_per_iteration=0", "has 0 trees for each iteration"),
         ("left_child=", "left_child=0 ", "where 6 are needed"),
         ("num_leaves", "no_leaves", "KeyError"),
     ],
@@ -223,7 +225,7 @@ def test_damaged_files(tmp_path: Path) -> None:
 
 
 def test_the_integer_graph_decides_as_lightgbm_does() -> None:
-    x = (GENERATOR.normal(size=(6000, 4)) * [1, 10, 0.1, 3]).astype(np.float32)
+    x = (np.random.default_rng(3).normal(size=(43_000, 4)) * [1, 10, 0.1, 3]).astype(np.float32)
     y = (x[:, 0] + x[:, 3] / 3 + x[:, 1] / 20 > 0).astype(int)
     booster = lightgbm.train(
         {**PLAIN, "objective": "binary", "num_leaves": 15}, lightgbm.Dataset(x[:3000], y[:3000]), 20
@@ -232,4 +234,4 @@ def test_the_integer_graph_decides_as_lightgbm_does() -> None:
     assert report.agreement is not None
     assert report.agreement >= 0.999
     given = reference.infer_real(graph, {"input": x[3000:]})["probabilities"].argmax(axis=1)
-    assert np.mean(given == (booster.predict(x[3000:]) > 0.5)) >= 0.998  # three of 3,000 expected, give or take three
+    assert np.mean(given == (booster.predict(x[3000:]) > 0.5)) >= 0.998  # 40 of 40,000 are expected to differ

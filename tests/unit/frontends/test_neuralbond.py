@@ -15,16 +15,17 @@ from gatesmith.frontends import read_model
 from gatesmith.model import reference
 
 DATA = Path(__file__).parents[4] / "shared" / "data" / "bondmachine"  # not part of the project
-GENERATOR = np.random.default_rng(0)
+X = np.random.default_rng(0).normal(size=(7, 3))
 
 
 def network(widths: list[int], kinds: list[str], *, softmax: bool = False) -> dict[str, list[dict[str, Any]]]:
     """A dense network with normal weights; the last layers as neuralbond writes them."""
+    generator = np.random.default_rng(1)
     if softmax:
         widths, kinds = [*widths, widths[-1]], [*kinds, "softmax"]
     widths, kinds = [*widths, widths[-1]], [*kinds, "output"]
     nodes = [
-        {"Layer": layer, "Pos": place, "Type": kind, "Bias": 0.0 if kind in FIXED else GENERATOR.normal()}
+        {"Layer": layer, "Pos": place, "Type": kind, "Bias": 0.0 if kind in FIXED else generator.normal()}
         for layer, (width, kind) in enumerate(zip(widths, kinds, strict=True))
         for place in range(width)
     ]
@@ -33,7 +34,7 @@ def network(widths: list[int], kinds: list[str], *, softmax: bool = False) -> di
         for layer in range(1, len(widths))
         for here in range(widths[layer])
         for there in range(widths[layer - 1])
-        if (value := {"output": float(here == there), "softmax": 1.0}.get(kinds[layer], GENERATOR.normal()))
+        if (value := {"output": float(here == there), "softmax": 1.0}.get(kinds[layer], generator.normal()))
     ]
     return {"Nodes": nodes, "Weights": weights}
 
@@ -59,7 +60,7 @@ def test_the_outputs_of_the_fpga() -> None:
 
 def test_a_network_of_several_layers(tmp_path: Path) -> None:
     model = network([3, 5, 4, 2], ["input", "relu", "sigmoid", "tanh"])
-    x = GENERATOR.normal(size=(7, 3))
+    x = X
     values = x
     functions = (lambda v: np.maximum(v, 0), lambda v: 1 / (1 + np.exp(-v)), np.tanh)
     for layer, function in enumerate(functions, 1):
@@ -76,7 +77,7 @@ def test_a_network_of_several_layers(tmp_path: Path) -> None:
 
 def test_softmax_is_the_hosts(tmp_path: Path) -> None:
     model = network([3, 2], ["input", "linear"], softmax=True)
-    name, given = infer(model, GENERATOR.normal(size=(7, 3)), tmp_path)
+    name, given = infer(model, X, tmp_path)
     assert name == "probabilities"
     np.testing.assert_allclose(given.sum(axis=1), 1.0)
 

@@ -203,11 +203,12 @@ def test_on_and_beside_thresholds(kind: str, dtype: Any) -> None:
 
 def test_missing_values_take_their_branch() -> None:
     tracks = {"nodes_missing_value_tracks_true": [1, 0, 0, 0, 0, 1, 0, 0]}
+    generator = np.random.default_rng(1)
     for kind in ("LEQ", "GT"):
         attributes = listed("target", nodes_modes=modes(f"BRANCH_{kind}"), **tracks)
         made = model([node("TreeEnsembleRegressor", "x", domain=ML, **attributes, n_targets=3)], [X], [SCORES])
-        x = GENERATOR.normal(size=(64, 4)).astype(np.float32)
-        x[GENERATOR.random(x.shape) < 0.4] = np.nan
+        x = generator.normal(size=(64, 4)).astype(np.float32)
+        x[generator.random(x.shape) < 0.4] = np.nan
         (ensemble_node,) = read_model(made, name="m").nodes
         given = ensemble_node.evaluate([x.astype(np.float64)], [None])
         np.testing.assert_allclose(given, run(made, {"x": x})["y"], atol=1e-6)

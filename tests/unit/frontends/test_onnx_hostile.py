@@ -60,10 +60,10 @@ NETWORK = network().SerializeToString()
 
 def read_in_time(path: Path) -> None:
     """Nothing but the errors of models may come out of it."""
-    start = time.monotonic()
+    start = time.process_time()
     with contextlib.suppress(ModelError):
         read_model(path)
-    assert time.monotonic() - start < SECONDS
+    assert time.process_time() - start < SECONDS
 
 
 def test_the_network_itself_is_right(tmp_path: Path) -> None:
@@ -131,11 +131,11 @@ HUGE = {
 def test_huge_or_senseless_sizes(name: str, tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
     path.write_bytes(HUGE[name].SerializeToString())
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises((ModelUnreadable, UnsupportedOperation)) as caught:
         read_model(path)
     assert "\n" not in str(caught.value)
-    assert time.monotonic() - start < SECONDS
+    assert time.process_time() - start < SECONDS
 
 
 def test_a_cycle() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import random
 import time
 import warnings
+import zipfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ import torch
 from torch import nn
 from torch_models import exported, filled, saved
 
-from gatesmith.errors import ModelError
+from gatesmith.errors import ModelError, ModelUnreadable
 from gatesmith.frontends import read_model
 from gatesmith.model import reference
 from gatesmith.quantize import quantize
@@ -94,10 +96,24 @@ def test_damaged_files(tmp_path: Path) -> None:
             for _ in range(chance.choice([1, 4, 30])):
                 data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
         path.write_bytes(bytes(data))
-        start = time.monotonic()
+        start = time.process_time()
         with suppress(ModelError):  # nothing else may come out of it
             read_model(path)
-        assert time.monotonic() - start < 5
+        assert time.process_time() - start < 5
+
+
+def test_a_program_that_does_not_say_how_it_is_called(tmp_path: Path) -> None:
+    whole = saved(exported(filled(nn.Linear(4, 2)), torch.zeros(3, 4)), tmp_path / "whole.pt2")
+    with zipfile.ZipFile(whole) as old, zipfile.ZipFile(tmp_path / "m.pt2", "w") as new:
+        for name in old.namelist():
+            data = old.read(name)
+            if "models/" in name and name.endswith(".json"):
+                program = json.loads(data)
+                program["graph_module"]["module_call_graph"] = []
+                data = json.dumps(program).encode()
+            new.writestr(name, data)
+    with pytest.raises(ModelUnreadable, match="is not a whole PyTorch model: StopIteration"):
+        read_model(tmp_path / "m.pt2")
 
 
 @pytest.mark.parametrize("other", [b"PK\x03\x04", b"PK\x05\x06" + b"\0" * 17])

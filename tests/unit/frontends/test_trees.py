@@ -81,7 +81,7 @@ def test_a_tree_that_claims_more_nodes_than_it_has_is_refused() -> None:
 
 @pytest.mark.parametrize("name", ["RandomForestRegressor", "ExtraTreeRegressor", "HistGradientBoostingRegressor"])
 def test_missing_values(name: str) -> None:
-    holes = np.where(GENERATOR.random(X.shape) < 0.2, np.nan, X).astype(np.float32)
+    holes = np.where(np.random.default_rng(1).random(X.shape) < 0.2, np.nan, X).astype(np.float32)
     estimator = sklearn_estimator(name).fit(holes, NUMBER)
     (node,) = read_model(estimator).nodes
     given = node.evaluate([holes.astype(np.float64)], [None])
@@ -215,7 +215,7 @@ def test_xgboost_refuses(changes: Any, error: Any, message: str, tmp_path: Path)
 
 
 def test_missing_values_go_where_xgboost_sends_them() -> None:
-    holes = np.where(GENERATOR.random(X.shape) < 0.2, np.nan, X).astype(np.float32)
+    holes = np.where(np.random.default_rng(1).random(X.shape) < 0.2, np.nan, X).astype(np.float32)
     estimator = xgboost.XGBRegressor(n_estimators=8).fit(holes, NUMBER)
     (node,) = read_model(estimator).nodes
     given = node.evaluate([holes.astype(np.float64)], [None])

@@ -17,6 +17,7 @@ from networks import NETWORKS, mlp, network
 from gatesmith.contract import HostOperation, HostOperationKind
 from gatesmith.errors import AccuracyLost, GatesmithError, ModelError, ModelUnreadable, UnsupportedOperation
 from gatesmith.fixed import FixedPoint, Overflow, Rounding
+from gatesmith.frontends.frontend import GraphBuilder
 from gatesmith.model import reference
 from gatesmith.model.graph import Graph, Terminal
 from gatesmith.model.nodes import Add, ArgMax, Clip, Concat, Dense, Edge, LookupTable, Node, ReLU, Requantize
@@ -266,6 +267,16 @@ def places(data: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     found = [path] if path else []
     items = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
     return found + [place for key, value in items for place in places(value, (*path, key))]
+
+
+@pytest.mark.parametrize("numbers", [[], [1.0], "x", [1.0, None]])
+def test_a_factor_without_an_offset_is_refused(numbers: Any) -> None:
+    builder = GraphBuilder("m")
+    builder.output(builder.table("tanh", builder.input("x", (2,)), "tanh"), "y")
+    data = json.loads(builder.graph().to_bytes())
+    data["nodes"][0]["parameters"]["inner"] = numbers
+    with pytest.raises(ModelUnreadable, match="not a gatesmith graph: "):
+        Graph.from_bytes(json.dumps(data).encode())
 
 
 SMALL = json.loads(quantize(mlp(2, 2, 2), np.random.default_rng(0).normal(size=(9, 2)))[0].to_bytes())

@@ -17,6 +17,13 @@ from gatesmith.model.nodes import Quantize, Requantize, Scale
 from gatesmith.quantize import fold, quantize
 
 GENERATOR = np.random.default_rng(5)
+BEGINNING = GENERATOR.bit_generator.state
+
+
+@pytest.fixture(autouse=True)
+def _same_numbers() -> None:
+    """Whatever ran before."""
+    GENERATOR.bit_generator.state = BEGINNING
 
 
 def difference(graph: Graph, integer: Graph, samples: int = 5000) -> float:

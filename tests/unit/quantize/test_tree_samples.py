@@ -61,8 +61,11 @@ def test_classes_of_unseen_digits_are_kept(name: str) -> None:
     x, y = load_digits(return_X_y=True)
     model: Any = MODELS[name].fit(x[::2], y[::2])
     graph, _ = quantize(read_model(model), x[::2].astype(np.float32))
-    given = reference.infer_real(graph, {"input": x[1::2]})["probabilities"].argmax(axis=1)
-    assert np.sum(given != model.predict(x[1::2])) <= 1  # of 898
+    # 898 digits that were not seen, of which one in a thousand may differ, and 40 times as many like them
+    change = np.random.default_rng(0).integers(-1, 2, size=(40 * 898, 64))
+    for unseen, most in ((x[1::2], 5), (np.clip(np.repeat(x[1::2], 40, axis=0) + change, 0, 16), 72)):
+        given = reference.infer_real(graph, {"input": unseen})["probabilities"].argmax(axis=1)
+        assert np.sum(given != model.predict(unseen)) <= most
 
 
 def test_more_samples_are_between_those_that_were_seen() -> None:
