@@ -123,7 +123,7 @@ class Aim:
 
         Raises
         ------
-        ModelError
+        ModelError, BuildError
             See :func:`gatesmith.quantize.quantize` and :func:`gatesmith.explore.search_precision`.
         """
         if self.precision != AUTO:

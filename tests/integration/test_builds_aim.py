@@ -149,8 +149,8 @@ def test_a_server_builds_what_is_missing_with_its_aim(tmp_path: Path) -> None:
 
 
 def test_a_search_has_the_limits_of_a_build(tmp_path: Path) -> None:
-    model, data = save_mlp(tmp_path / "wide.onnx", inputs=200, hidden=400, outputs=10), tmp_path / "wide.npy"
-    np.save(data, np.random.default_rng(1).normal(size=(5000, 200)))
+    model, data = save_mlp(tmp_path / "wide.onnx", inputs=96, hidden=96, outputs=10), tmp_path / "wide.npy"
+    np.save(data, np.random.default_rng(1).normal(size=(5000, 96)))  # its first plan alone takes half a minute
     order = order_of(model, "ulx3s-85f", calibration=data, precision=Aim(precision="auto", tolerance=2.0))
     with a_site(tmp_path / "site", "--seconds", "10", fresh=True) as site, site.client() as client:
         id = client.submit(order, {order.model: model, order.calibration: data})["id"]

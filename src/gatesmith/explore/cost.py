@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from gatesmith.model.graph import Graph
 from gatesmith.model.nodes import Dense, LookupTable, Requantize, grid_bits
 
-__all__ = ["adder_bits", "signed_digits"]
+__all__ = ["adder_bits", "planning_effort", "signed_digits"]
 
 FEWEST_TABLE_BITS = 4
 
@@ -42,6 +42,23 @@ def _products(node: Dense, width: int) -> float:
     adders = np.maximum(terms - 1, 0)
     positions = node.output.elements / digits.size
     return float(np.sum(adders * (width + 1 + np.log2(adders + 1) / 2)) * max(positions, 1.0))
+
+
+def planning_effort(graph: Graph) -> float:
+    """What the engine's plan of an integer graph takes, in a unit of its own.
+
+    Measured with da4ml 0.6 on matrices of 32 to 784 rows and 16 to 256 columns of 4 to 8 bits: the time of one grows
+    with the square of its digits and shrinks with the root of its columns, within a factor of two either way.
+    """
+    total = 0.0
+    for node in graph.nodes:
+        if isinstance(node, Dense):
+            matrices = node.weight.reshape(-1, *node.weight.shape[-2:])
+            digits = signed_digits(matrices).sum(axis=(1, 2)).astype(np.float64)
+            columns = node.weight.shape[-1]
+            positions = node.output.elements / (len(matrices) * columns)
+            total += positions * float(np.sum(digits**2)) / math.sqrt(columns)
+    return total
 
 
 def signed_digits(values: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -26,7 +26,7 @@ MOST_COLUMNS = 256
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Knob:
-    """``kind`` is ``weights``, ``activations`` or ``prune``; ``column`` -1 is the whole tensor."""
+    """``kind``: ``weights``, ``activations``, ``prune``, or ``default`` for all; ``column`` -1 is the whole tensor."""
 
     kind: str
     name: str
@@ -79,6 +79,21 @@ class Setting:
         return Precision(
             default=default, weights=weights, activations=activations, bias_correction=self.bias_correction
         )
+
+    @property
+    def mean_bits(self) -> tuple[float, float]:
+        """Of weights and of activations."""
+        kinds: dict[str, list[int]] = {"weights": [], "activations": []}
+        for knob, level in self.levels.items():
+            for kind in kinds if knob.kind == "default" else {knob.kind} & set(kinds):
+                kinds[kind].append(level)
+        weights, activations = (sum(levels) / len(levels) if levels else 0.0 for levels in kinds.values())
+        return weights, activations
+
+    @property
+    def most_bits(self) -> int:
+        """Of any tensor."""
+        return max(level for knob, level in self.levels.items() if knob.kind != "prune")
 
     @property
     def pruned(self) -> dict[str, float]:

@@ -59,12 +59,14 @@ def search_precision(
     board : str or Board
         Whose LUTs are counted.
     budget_s : float
-        Time after which the best that was found is taken.
+        Time after which the best that was found is taken; a plan that would take longer is not begun.
 
     Raises
     ------
     AccuracyLost
         When a limit or the labels are out of range, or 16 bits lose more than the limits allow.
+    BuildError
+        When not even one plan can be made in the time.
     CalibrationNeeded
         When there is no usable calibration data.
     """

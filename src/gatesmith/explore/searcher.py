@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gatesmith.boards import Board
-from gatesmith.errors import AccuracyLost, UnsupportedOperation
+from gatesmith.errors import AccuracyLost, BuildError, UnsupportedOperation
 from gatesmith.estimate import Estimate, estimate
-from gatesmith.explore.cost import adder_bits
+from gatesmith.explore.cost import adder_bits, planning_effort
 from gatesmith.explore.curve import Point, draw
-from gatesmith.explore.goal import Goal, Limits, Measured, classifying, farthest, goal_for
+from gatesmith.explore.goal import Goal, Limits, Measured, farthest, goal_for
 from gatesmith.explore.knobs import Knob, Setting, may_turn_columns, settings_of
 from gatesmith.model import reference
 from gatesmith.model.graph import Graph
@@ -26,6 +26,7 @@ from gatesmith.quantize.allocate import allocate
 from gatesmith.quantize.equalize import equalize
 from gatesmith.quantize.fold import with_scaled_inputs
 from gatesmith.quantize.precision import PRECISIONS
+from gatesmith.quantize.quantizer import report
 from gatesmith.quantize.trees import holds_trees
 
 __all__ = ["Progress", "Search", "Searcher"]
@@ -51,6 +52,10 @@ NEARLY = 0.9
 
 NEXT_PLAN = 0.93
 """A plan is made again when the guess has fallen by this much."""
+
+PACE = 6e-7
+"""Seconds of a plan for each unit of its effort, where none was made yet: on the quick side of what was measured on one
+core of an AMD EPYC, so that a plan which might be made in time is."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -149,6 +154,9 @@ class Searcher:
     tell: Progress = field(kw_only=True)
     points: list[tuple[Point, _Trial]] = field(default_factory=list)
     plan_s: float = 0.0
+    pace: float = PACE
+    too_long: float = 0.0
+    """Seconds that a plan would have taken which was not made."""
 
     def __post_init__(self) -> None:
         self.start = time.monotonic()
@@ -287,12 +295,19 @@ class Searcher:
         return self.limits.allow(trial.measured, trial.farthest)
 
     def _plan(self, trial: _Trial, kind: str) -> None:
-        begun = time.monotonic()
+        """The engine's own plan, unless it would take more time than is left: it cannot be stopped."""
+        begun, effort = time.monotonic(), planning_effort(trial.graph)
+        if effort * self.pace > self.deadline - begun:
+            self.too_long = effort * self.pace
+            if not self.points:
+                raise self._too_slow()
+            return
         try:
             found = estimate(trial.graph, self.board, clock_hz=self.clock_hz)
         except UnsupportedOperation:
             return
         self.plan_s = time.monotonic() - begun
+        self.pace = self.plan_s / effort if effort else self.pace
         self.points.append((_point(kind, trial, found, tolerable=self._tolerable(trial)), trial))
         self._say()
 
@@ -312,12 +327,23 @@ class Searcher:
     def _best(self) -> _Trial | None:
         return min(self._tolerable_points(), key=lambda each: (each[0].luts, -each[0].metric), default=(None, None))[1]
 
+    def _too_slow(self) -> BuildError:
+        whole = self.deadline - self.start
+        return BuildError(
+            f"one plan of {self.graph.name!r} takes about {self.too_long:.0f} s, a search for a precision has "
+            f"{whole:.0f} s for several; give bits, such as --precision 6",
+            plan_s=self.too_long,
+            limit_s=whole,
+        )
+
     def _refusal(self, widest: _Trial | None) -> AccuracyLost:
         loss, error = (widest.measured.loss, widest.farthest) if widest else (100.0, 0.0)
         return self.limits.refusal(MORE_BITS[-1], loss, error, metric=self.goal.metric, samples=self.samples)
 
     def _result(self) -> Search:
         best = self._best()
+        if best is None and self.too_long:
+            raise self._too_slow()
         if best is None:
             raise self._refusal(max(self.points, key=lambda each: each[0].bits, default=(None, None))[1])
         curve = tuple(replace(point, chosen=trial is best) for point, trial in self.points)
@@ -325,7 +351,7 @@ class Searcher:
             precision=_precision(best),
             pruned=best.setting.pruned,
             graph=best.graph,
-            report=_report(self.graph, best.graph, self.data, best),
+            report=report(self.graph, best.graph, self.data, best.setting.most_bits),
             curve=curve,
             chosen=next(point for point in curve if point.chosen),
             metric=self.goal.metric,
@@ -352,7 +378,7 @@ def _precision(trial: _Trial) -> Precision:
 def _point(kind: str, trial: _Trial, found: Estimate, *, tolerable: bool) -> Point:
     return Point(
         kind=kind,
-        bits=_mean_bits(trial.setting),
+        bits=trial.setting.mean_bits,
         luts=found.luts,
         metric=trial.measured.value,
         loss=trial.measured.loss,
@@ -360,33 +386,4 @@ def _point(kind: str, trial: _Trial, found: Estimate, *, tolerable: bool) -> Poi
         fits=found.fits,
         fmax_hz=found.fmax_hz,
         latency_cycles=found.latency_cycles,
-    )
-
-
-def _mean_bits(setting: Setting) -> tuple[float, float]:
-    kinds: dict[str, list[int]] = {"weights": [], "activations": []}
-    for knob, level in setting.levels.items():
-        for kind in kinds if knob.kind == "default" else {knob.kind} & set(kinds):
-            kinds[kind].append(level)
-    weights, activations = (float(np.mean(levels)) if levels else 0.0 for levels in kinds.values())
-    return weights, activations
-
-
-def _report(graph: Graph, integer: Graph, data: Data, trial: _Trial) -> QuantizationReport:
-    """As the quantiser's own, over all of the calibration data."""
-    wanted, given = reference.infer_real(graph, data), reference.infer_real(integer, data)
-    agreements = [
-        float(np.mean(real.argmax(axis=-1) == given[name].argmax(axis=-1)))
-        for name, real in wanted.items()
-        if real.ndim > 1 and real.shape[-1] > 1
-    ]
-    terminal = classifying(graph)
-    if terminal is not None and terminal.edge.elements == 1:
-        agreements.append(float(np.mean(wanted[terminal.edge.name] == given[terminal.edge.name])))
-    bits = [level for knob, level in trial.setting.levels.items() if knob.kind != "prune"]
-    return QuantizationReport(
-        precision_bits=max(bits, default=START_BITS),
-        samples=len(next(iter(data.values()))),
-        agreement=min(agreements) if agreements else None,
-        max_abs_error=max(float(np.max(np.abs(real - given[name]))) for name, real in wanted.items()),
     )

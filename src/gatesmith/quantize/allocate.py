@@ -366,7 +366,7 @@ class _Allocation:
         edge = self.edges[terminal.edge.name]
         host = (*_scale(edge, -self.exponents[edge.name]), *terminal.host)
         drop = edge.fixed.width - (WIDEST_OUTPUT if edge.name in self.exact else self.precision.outputs)
-        if drop <= 0:
+        if drop <= 0 or any(edge.name == given.edge.name for given in self.graph.inputs):
             return replace(terminal, edge=edge, host=host)
         # the client knows the output's name, so the sum before it takes another
         inner = replace(edge, name=self._fresh(f"{edge.name}/sum"))

@@ -32,10 +32,11 @@ def denser(x: Real) -> Real:
     is_dense = _is_dense(seen)
     for _ in range(copies):
         place = np.clip(rank + generator.integers(-NEAR_RANKS, NEAR_RANKS + 1, size=x.shape), 0, len(x) - 1)
-        near, next_one = (
-            np.take_along_axis(seen, np.minimum(place + i, len(x) - 1), axis=0).astype(np.float32) for i in (0, 1)
-        )
-        between = (near + (next_one - near) * generator.random(x.shape, dtype=np.float32)).astype(np.float64)
+        with np.errstate(over="ignore", invalid="ignore"):  # what a float32 cannot say stays as it was
+            near, next_one = (
+                np.take_along_axis(seen, np.minimum(place + i, len(x) - 1), axis=0).astype(np.float32) for i in (0, 1)
+            )
+            between = (near + (next_one - near) * generator.random(x.shape, dtype=np.float32)).astype(np.float64)
         made = np.where(is_dense, between, near)
         parts.append(np.where(np.isnan(x) | np.isnan(made), x, made))
     return np.concatenate(parts)
@@ -50,7 +51,8 @@ def mixed(x: Real) -> Real:
     generator = np.random.default_rng(1)
     first, other = x[generator.integers(len(x), size=(2, MIXTURES))]
     share = generator.random((MIXTURES, 1)) / 2
-    between = (first + (other - first) * share).astype(np.float32).astype(np.float64)
+    with np.errstate(over="ignore"):
+        between = (first + (other - first) * share).astype(np.float32).astype(np.float64)
     made = np.where(
         _is_dense(np.sort(x, axis=0)), between, np.where(generator.random(first.shape) < share, other, first)
     )

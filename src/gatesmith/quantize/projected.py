@@ -170,10 +170,11 @@ def _unscaled(graph: Graph) -> Graph | None:
     """The graph with the host's one scale in the weights behind it: a scaler takes whole numbers off their grid."""
     rewriter = Rewriter(graph)
     for terminal in graph.inputs:
-        (reader, *others) = rewriter.readers[terminal.edge.name]
+        readers = rewriter.readers[terminal.edge.name]
         (operation, *more) = terminal.host or (None,)
-        if others or more or operation is None or operation.kind is not HostOperationKind.SCALE:
+        if len(readers) != 1 or more or operation is None or operation.kind is not HostOperationKind.SCALE:
             continue
+        (reader,) = readers
         if not isinstance(reader, Dense) or reader.weight.ndim != 2 or len(terminal.edge.shape) != 1:
             continue
         weight, offset = reader.weight * np.array(operation.scale)[:, None], np.array(operation.offset)

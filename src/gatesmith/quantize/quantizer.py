@@ -21,7 +21,7 @@ from gatesmith.quantize.precision import Precision
 from gatesmith.quantize.projected import allocate_projected, is_projected
 from gatesmith.quantize.trees import allocate_trees, holds_trees
 
-__all__ = ["QuantizationReport", "quantize"]
+__all__ = ["QuantizationReport", "quantize", "report"]
 
 EXACT = "exact"
 
@@ -84,11 +84,11 @@ def quantize(
     folded = fold(graph)
     if isinstance(precision, str):
         integer = allocate_exact(folded, data)
-        return integer, _report(graph, integer, data, None)
+        return integer, report(graph, integer, data, None)
     bits = Precision.of(precision)
     if holds_trees(folded):
         integer = (allocate_projected if is_projected(folded) else allocate_trees)(folded, data, bits.default)
-        return integer, _report(graph, integer, data, bits.default)
+        return integer, report(graph, integer, data, bits.default)
     integer = allocate(folded, data, bits)
     scaled = with_scaled_inputs(folded, data)
     if scaled is not folded:
@@ -96,7 +96,7 @@ def quantize(
         other = allocate(scaled, data, bits)
         if _squared_error(graph, other, data) < SCALING_GAIN * _squared_error(graph, integer, data):
             integer = other
-    return integer, _report(graph, integer, data, bits.default)
+    return integer, report(graph, integer, data, bits.default)
 
 
 def _squared_error(graph: Graph, integer: Graph, data: dict[str, NDArray[Any]]) -> float:
@@ -104,7 +104,8 @@ def _squared_error(graph: Graph, integer: Graph, data: dict[str, NDArray[Any]]) 
     return sum(float(np.mean((real - given[name]) ** 2)) for name, real in wanted.items())
 
 
-def _report(graph: Graph, integer: Graph, data: dict[str, NDArray[Any]], precision: int | None) -> QuantizationReport:
+def report(graph: Graph, integer: Graph, data: Mapping[str, NDArray[Any]], precision: int | None) -> QuantizationReport:
+    """What an integer graph of a float graph cost, on this data."""
     wanted = reference.infer_real(graph, data)
     given = reference.infer_real(integer, data)
     agreements: list[float] = []

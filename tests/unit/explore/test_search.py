@@ -18,7 +18,7 @@ from sklearn.metrics import r2_score
 from sklearn.tree import DecisionTreeRegressor
 
 from gatesmith.boards import find_board
-from gatesmith.errors import AccuracyLost, CalibrationNeeded, UnsupportedOperation
+from gatesmith.errors import AccuracyLost, BuildError, CalibrationNeeded, UnsupportedOperation
 from gatesmith.estimate import estimate
 from gatesmith.explore import Search, frontier, labels_of, search_precision
 from gatesmith.explore.goal import Measured
@@ -177,21 +177,58 @@ def test_a_search_that_judges_wrongly_is_caught(monkeypatch: pytest.MonkeyPatch)
     assert accuracy(float_graph("iris"), "iris") - accuracy(found.graph, "iris") > 0.5
 
 
-def test_time_is_kept() -> None:
-    told: list[float] = []
-    graph = mlp(16, 24, 12, 5, seed=1)
+class Clock:
+    """Stands in for the module time: it goes on by a little when it is read, and by ``plan_s`` with each plan."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, plan_s: float) -> None:
+        self.now, self.plan_s, self.plans = 0.0, plan_s, 0
+        for module in ("search", "searcher"):
+            monkeypatch.setattr(f"gatesmith.explore.{module}.time", self)
+        monkeypatch.setattr("gatesmith.explore.searcher.estimate", self.estimate)
+
+    def monotonic(self) -> float:
+        self.now += 0.001
+        return self.now
+
+    def estimate(self, *args: Any, **named: Any) -> Any:
+        self.now, self.plans = self.now + self.plan_s, self.plans + 1
+        return estimate(*args, **named)
+
+
+def in_three_seconds(told: list[float]) -> Search:
     x = np.random.default_rng(0).normal(size=(300, 16))
-    found = search_precision(
-        graph,
-        x,
-        board=find_board("ulx3s-85f"),
-        budget_s=3.0,
-        tolerance=5.0,
-        progress=lambda _s, done: told.append(done),
+    graph, board = mlp(16, 24, 12, 5, seed=1), find_board("ulx3s-85f")
+    return search_precision(
+        graph, x, board=board, budget_s=3.0, tolerance=5.0, progress=lambda _s, done: told.append(done)
     )
-    assert found.seconds < 15
+
+
+@pytest.mark.parametrize(("plan_s", "plans"), [(0.05, 7), (0.4, 2), (1.6, 1), (2.9, 1)])
+def test_time_is_kept(plan_s: float, plans: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[float] = []
+    clock = Clock(monkeypatch, plan_s)
+    found = in_three_seconds(told)
+    assert found.seconds <= 3.0
+    assert clock.plans >= plans
     assert told == sorted(told)
     assert 0 < told[0] <= told[-1] < 1
+
+
+def test_a_search_that_does_not_look_at_the_clock_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    Clock(monkeypatch, 1.6)
+    monkeypatch.setattr("gatesmith.explore.searcher.planning_effort", lambda _graph: 0.0)
+    assert in_three_seconds([]).seconds > 3.0
+
+
+def test_a_plan_that_takes_too_long_is_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch, 0.1)
+    monkeypatch.setattr("gatesmith.explore.searcher.planning_effort", lambda _graph: 1e9)
+    with pytest.raises(
+        BuildError, match=r"one plan of .* takes about \d+ s, .* has 3 s for several; give bits"
+    ) as caught:
+        in_three_seconds([])
+    assert clock.plans == 0
+    assert float(caught.value.facts["plan_s"]) > 3  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("tolerance", [-0.1, 51.0, float("nan")])

@@ -11,6 +11,7 @@ from sklearn.ensemble import RandomForestClassifier
 from gatesmith.errors import AccuracyLost, UnsupportedOperation
 from gatesmith.fixed import FixedPoint
 from gatesmith.frontends import read_model
+from gatesmith.frontends.frontend import GraphBuilder
 from gatesmith.model import reference
 from gatesmith.model.nodes import Dense, grid_bits
 from gatesmith.quantize import Precision, fold, quantize
@@ -54,6 +55,15 @@ def test_activations_have_the_bits_that_their_edge_may_have() -> None:
     edges = integer.edges
     assert [edges[node.inputs[0]].fixed.width for node in dense(integer)] == [4, 5]
     assert integer.outputs[0].edge.fixed.width <= 9
+
+
+def test_an_input_that_is_an_output_too_stays_as_it_is() -> None:
+    builder = GraphBuilder("through")
+    x = builder.input("x", (5,))
+    builder.output(builder.dense("dense", x, np.eye(5)), "y")
+    builder.output(x, "x")
+    integer, _ = quantize(builder.graph(), X, precision=Precision(default=12, outputs=6))
+    assert [terminal.edge.fixed.width for terminal in integer.outputs] == [6, 12]
 
 
 def test_corrected_biases_take_the_mean_error_back() -> None:

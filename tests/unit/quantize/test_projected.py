@@ -108,6 +108,20 @@ def test_anything_may_compute_before_trees() -> None:
     assert (plan_logic(graph).infer(vectors(graph)) == reference.infer(graph, vectors(graph))).all()
 
 
+def test_an_input_that_nothing_reads_changes_nothing() -> None:
+    x, y = load_iris(return_X_y=True)
+    graphs = []
+    for unread in (False, True):
+        builder = GraphBuilder("mixed")
+        inner = builder.dense("dense", builder.input("input", (4,)), np.eye(4) - 0.1)
+        if unread:
+            builder.input("unread", (2,))
+        builder.output(tree_behind(builder, inner, x @ (np.eye(4) - 0.1), y), "probabilities")
+        graphs.append(quantize(builder.graph(), {"input": x, "unread": x[:, :2]})[0])
+    first, second = (reference.infer_real(graph, {"input": x, "unread": x[:, :2]}) for graph in graphs)
+    assert (first["probabilities"].argmax(axis=1) == second["probabilities"].argmax(axis=1)).mean() >= 0.98
+
+
 def test_what_is_beside_the_trees_is_refused() -> None:
     x, y = load_iris(return_X_y=True)
     builder = GraphBuilder("mixed")

@@ -68,6 +68,12 @@ def test_classes_of_unseen_digits_are_kept(name: str) -> None:
         assert np.sum(given != model.predict(unseen)) <= most
 
 
+def test_numbers_beyond_float32_are_no_warning() -> None:
+    x = load_breast_cancer().data[:50] * 1e39
+    for made in (denser(x), mixed(x)):
+        assert not np.isnan(made).any()
+
+
 def test_more_samples_are_between_those_that_were_seen() -> None:
     x = load_breast_cancer().data[:200].copy()
     x[:, 0] = np.round(x[:, 0] / 8)  # few values
