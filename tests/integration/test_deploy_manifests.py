@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 import shutil
 import subprocess
@@ -15,6 +16,10 @@ import pytest
 import yaml
 from manifests import check, documents, problems
 
+from gatesmith.aim import Aim
+from gatesmith.cli.asked import aim
+from gatesmith.serve.settings import Settings
+
 ROOT = Path(__file__).parents[2]
 CHART, EXAMPLES = ROOT / "deploy" / "helm" / "gatesmith", ROOT / "deploy" / "examples"
 
@@ -23,7 +28,8 @@ VALUES: dict[str, dict[str, Any]] = {
     "everything": {
         "images": {"pullSecrets": [{"name": "registry"}], "runtime": {"digest": "sha256:" + "a" * 64}},
         "runtime": {
-            "autoSelectOnnx": True, "fallbackEmulator": True, "env": [{"name": "GATESMITH_MAX_BATCH", "value": "64"}],
+            "autoSelectOnnx": True, "fallbackEmulator": True, "precision": "auto", "tolerance": 0.25,
+            "env": [{"name": "GATESMITH_MAX_BATCH", "value": "64"}],
         },
         "storage": {"boards": ["ulx3s-85f"], "registrySecret": "registry", "plainHttp": True, "modelAlone": False},
         "devicePlugin": {
@@ -64,11 +70,15 @@ def program(name: str) -> str:
 
 def rendered(values: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
     """The chart's objects."""
-    (folder / "values.yaml").write_text(yaml.safe_dump(values))
-    command = [program("helm"), "template", "gs", str(CHART), "--namespace", "lab", "--values", "values.yaml"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, timeout=120)
+    done = template(values, folder)
     assert done.returncode == 0, done.stderr
     return documents(done.stdout)
+
+
+def template(values: dict[str, Any], folder: Path) -> subprocess.CompletedProcess[str]:
+    (folder / "values.yaml").write_text(yaml.safe_dump(values))
+    command = [program("helm"), "template", "gs", str(CHART), "--namespace", "lab", "--values", "values.yaml"]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, timeout=120)
 
 
 def test_the_chart_is_well_formed() -> None:
@@ -191,3 +201,68 @@ def test_the_runtime_does_what_kserve_asks_of_it(tmp_path: Path) -> None:
     (storage,) = [d for d in rendered({}, tmp_path) if d["kind"] == "ClusterStorageContainer"]
     assert "args" not in storage["spec"]["container"], "KServe gives the arguments"
     assert storage["spec"]["container"]["command"][:3] == ["gatesmith", "kube", "initialize"]
+
+
+def _aim_of_the_server(runtime: dict[str, Any], folder: Path) -> Aim:
+    """How the server of a rendered runtime has firmware built."""
+    (found,) = [d for d in rendered({"runtime": runtime}, folder) if d["kind"] == RUNTIME]
+    environment = {one["name"]: one["value"] for one in found["spec"]["containers"][0]["env"]}
+    settings = Settings.from_environment(environment)
+    return aim(settings.build_precision, tolerance=settings.build_tolerance)
+
+
+@pytest.mark.parametrize(
+    ("runtime", "wanted"),
+    [
+        ({}, Aim()),
+        ({"precision": 6}, Aim(precision=6)),
+        ({"precision": "16"}, Aim(precision=16)),
+        ({"precision": "exact"}, Aim(precision="exact")),
+        ({"precision": "auto"}, Aim(precision="auto")),
+        ({"precision": "auto", "tolerance": 0}, Aim(precision="auto", tolerance=0.0)),
+        ({"precision": "auto", "tolerance": 1.25}, Aim(precision="auto", tolerance=1.25)),
+    ],
+)
+def test_precision_and_tolerance_reach_the_server(runtime: dict[str, Any], wanted: Aim, tmp_path: Path) -> None:
+    assert _aim_of_the_server(runtime, tmp_path) == wanted
+
+
+@pytest.mark.parametrize(
+    ("values", "place"),
+    [
+        ({"runtime": {"precision": 1}}, "runtime"),
+        ({"runtime": {"precision": 17}}, "runtime"),
+        ({"runtime": {"precision": 7.5}}, "runtime"),
+        ({"runtime": {"precision": "Auto"}}, "runtime"),
+        ({"runtime": {"precision": True}}, "runtime"),
+        ({"runtime": {"precision": "auto", "tolerance": -0.1}}, "tolerance"),
+        ({"runtime": {"precision": "auto", "tolerance": 50.1}}, "tolerance"),
+        ({"runtime": {"precision": "auto", "tolerance": "1"}}, "tolerance"),
+        ({"runtime": {"precision": 8, "tolerance": 1}}, "precision"),
+        ({"runtime": {"tolerance": 1}}, "precision"),
+        ({"runtime": {"presicion": 8}}, "presicion"),
+        ({"runtime": {"scope": "cluster"}}, "scope"),
+        ({"runtime": {"startupSeconds": 1}}, "startupSeconds"),
+        ({"images": {"runtime": {"digest": "a"}}}, "digest"),
+        ({"devicePlugin": {"boards": ["/dev/ttyUSB1"]}}, "boards"),
+        ({"buildService": {"slots": 0}}, "slots"),
+        ({"buildsService": {}}, "buildsService"),
+    ],
+    ids=str,
+)
+def test_values_that_are_none_are_refused(values: dict[str, Any], place: str, tmp_path: Path) -> None:
+    done = template(values, tmp_path)
+    assert done.returncode != 0
+    assert "values don't meet the specifications of the schema" in done.stderr
+    assert place in done.stderr
+
+
+def test_every_value_has_its_schema() -> None:
+    def known(values: Any, schema: dict[str, Any]) -> None:
+        for name, value in values.items():
+            assert name in schema["properties"], name
+            if isinstance(value, dict) and "properties" in schema["properties"][name]:
+                known(value, schema["properties"][name])
+
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    known(yaml.safe_load((CHART / "values.yaml").read_text()), schema)

@@ -65,6 +65,12 @@ containers:
       - {name: GATESMITH_BUILD_SERVICE, value: {{ include "gatesmith.buildUrl" . | quote }}}
       - {name: GATESMITH_BUILD_TOKEN_FILE, value: /etc/gatesmith/build/token}
       {{- end }}
+      {{- with .Values.runtime.precision }}
+      - {name: GATESMITH_BUILD_PRECISION, value: {{ toString . | quote }}}
+      {{- end }}
+      {{- if not (kindIs "invalid" .Values.runtime.tolerance) }}
+      - {name: GATESMITH_BUILD_TOLERANCE, value: {{ toString .Values.runtime.tolerance | quote }}}
+      {{- end }}
       {{- with .Values.runtime.env }}
       {{- toYaml . | nindent 6 }}
       {{- end }}
