@@ -124,9 +124,7 @@ def test_another_site_builds_nothing(tmp_path: Path) -> None:
             list(client.watch(id))
             digest = client.result(id)["digest"]
         with a_site(tmp_path / "two", *options) as two, two.client() as client:
-            begin = time.monotonic()
             record = two.submit(client, two.order())
-            assert time.monotonic() - begin < 5
             assert (record["state"], record["result"]["origin"]) == ("done", "registry")
             assert record["result"]["digest"] == digest
             assert not any("nextpnr" in line for line in two.processes())
@@ -252,7 +250,7 @@ def test_one_service_for_one_folder(tmp_path: Path) -> None:
 def test_events_go_on_where_a_watcher_left(tmp_path: Path) -> None:
     with a_site(tmp_path) as site, site.client() as client:
         id = site.submit(client, site.order())["id"]
-        everything = list(client.watch(id))
+        everything = [event for event in client.watch(id) if event["kind"] != "alive"]
         text = httpx.get(f"{site.url}/v1/builds/{id}/events", headers={"last-event-id": "3"}).text
         numbers = [int(line[4:]) for line in text.splitlines() if line.startswith("id: ")]
         assert numbers == list(range(4, len(everything) + 1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import shutil
@@ -27,7 +28,16 @@ class Blobs:
         self._folder, self._largest_bytes, self._all_bytes = folder, largest_bytes, all_bytes
         with store_errors(folder):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            for left in folder.glob(".*"):  # what a killed upload left
+
+    def sweep(self) -> None:
+        """Remove what killed uploads left; for the one service that works here, before it takes any.
+
+        Raises
+        ------
+        StoreWriteFailed
+        """
+        with store_errors(self._folder):
+            for left in self._folder.glob(".*"):
                 left.unlink()
 
     def holds(self, digest: str) -> bool:
@@ -85,7 +95,7 @@ class Blobs:
                         found.update(part)
                         file.write(part)
                     file.flush()
-                    os.fsync(file.fileno())
+                    await asyncio.to_thread(os.fsync, file.fileno())
                 if "sha256:" + found.hexdigest() != digest:
                     raise DigestMismatch(
                         f"file was announced as {digest} and has sha256:{found.hexdigest()}", digest=digest

@@ -23,7 +23,14 @@ from gatesmith.builds.depot import Depot
 from gatesmith.builds.job import Job, Tell, error_json
 from gatesmith.builds.order import Order
 from gatesmith.builds.queue import Queue, Record
-from gatesmith.errors import BuildCancelled, BuildError, BuildLost, GatesmithError, RegistryUnreachable
+from gatesmith.errors import (
+    BuildCancelled,
+    BuildError,
+    BuildLost,
+    GatesmithError,
+    RegistryUnreachable,
+    StoreWriteFailed,
+)
 
 __all__ = ["Builder", "Foreman"]
 
@@ -31,6 +38,7 @@ ATTEMPTS = 3
 PUSH_TRIES = 8
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
 PROGRESS_STEP = 0.01
+LOOK_AGAIN_S = 10.0
 _log = logging.getLogger(__name__)
 
 
@@ -85,16 +93,18 @@ class Foreman:
             When a file of the order was not uploaded, or the owner has too many builds.
         """
         lock = self._plans.setdefault(order.digest, asyncio.Lock())
-        async with lock:
-            known = await asyncio.to_thread(self.queue.get, order.digest.removeprefix("sha256:"))
-            found = None if known else await asyncio.to_thread(self.depot.find, order)
-            if found is None:
-                for digest in order.files:
-                    self._blobs.check(digest)
-            record, is_new = await asyncio.to_thread(
-                self.queue.submit, order, owner, again=again, limit=limit, result=found
-            )
-        self._plans.pop(order.digest, None)
+        try:
+            async with lock:
+                known = await asyncio.to_thread(self.queue.get, order.digest.removeprefix("sha256:"))
+                found = None if known else await asyncio.to_thread(self.depot.find, order)
+                if found is None:
+                    for digest in order.files:
+                        self._blobs.check(digest)
+                record, is_new = await asyncio.to_thread(
+                    self.queue.submit, order, owner, again=again, limit=limit, result=found
+                )
+        finally:
+            self._plans.pop(order.digest, None)
         self._wake.set()
         await self.tell_watchers()
         return record, is_new
@@ -115,16 +125,28 @@ class Foreman:
 
     async def run(self) -> None:
         """Build what is queued until cancelled; what runs then waits again at the next start."""
-        for left in await asyncio.to_thread(self.queue.recover):
-            _log.warning("build %s was running when the service ended; it starts again", left.id[:12])
+        is_recovered = False
         try:
             while True:
                 self._wake.clear()
-                while len(self._running) < self._builder.slots and (record := await self._taken()):
-                    self._start(record)
-                await self._wake.wait()
+                pause_s = None
+                try:
+                    if not is_recovered:
+                        await self._recover()
+                        is_recovered = True
+                    while len(self._running) < self._builder.slots and (record := await self._taken()):
+                        self._start(record)
+                except StoreWriteFailed as error:  # a disk that is full may have room again
+                    pause_s = LOOK_AGAIN_S
+                    _log.error("%s; nothing is built, again in %g s", error, pause_s)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), pause_s)
         finally:
             await self._stop()
+
+    async def _recover(self) -> None:
+        for id in await asyncio.to_thread(self.queue.recover):
+            _log.warning("build %s was running when the service ended; it starts again", id[:12])
 
     def _start(self, record: Record) -> None:
         cancel = threading.Event()

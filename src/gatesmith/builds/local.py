@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import threading
@@ -83,7 +84,7 @@ class _Memory:
     """Looks, at most every half a second, what all processes that work in a folder hold together."""
 
     def __init__(self, folder: Path, limit_bytes: int) -> None:
-        self._folder, self._limit_bytes, self._next = folder.name, limit_bytes, 0.0
+        self._mark, self._limit_bytes, self._next = str(folder), limit_bytes, 0.0
 
     def check(self) -> None:
         """End a build that holds too much.
@@ -96,7 +97,7 @@ class _Memory:
         if now < self._next:
             return
         self._next = now + WATCH_INTERVAL_S
-        held = resident_bytes(self._folder)
+        held = resident_bytes(self._mark)
         if held > self._limit_bytes:
             raise BuildLost(
                 f"the build holds {held >> 20} MiB of memory, {self._limit_bytes >> 20} MiB are allowed; try a smaller "
@@ -110,17 +111,18 @@ def resident_bytes(mark: str) -> int:
     """Memory of the process whose command line holds a mark, and of all its descendants."""
     parents: dict[int, int] = {}
     held: dict[int, int] = {}
+    page_bytes = os.sysconf("SC_PAGE_SIZE")
     roots = set()
     for place in Path("/proc").iterdir():
         if place.name.isdigit():
             try:
                 fields = (place / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
                 pages = int((place / "statm").read_text(encoding="utf-8").split()[1])
-                if mark.encode() in (place / "cmdline").read_bytes():
+                if os.fsencode(mark) in (place / "cmdline").read_bytes():
                     roots.add(int(place.name))
             except (OSError, IndexError):
                 continue  # it ended meanwhile
-            parents[int(place.name)], held[int(place.name)] = int(fields[1]), pages * 4096
+            parents[int(place.name)], held[int(place.name)] = int(fields[1]), pages * page_bytes
     return sum(size for pid, size in held.items() if _descends(pid, roots, parents))
 
 

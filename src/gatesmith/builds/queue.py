@@ -13,14 +13,14 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from gatesmith.builds.order import Order
-from gatesmith.errors import BuildError, QuotaExceeded, StoreWriteFailed
+from gatesmith.errors import BuildError, GatesmithError, QuotaExceeded, StoreWriteFailed
 
 __all__ = ["Event", "Queue", "Record", "State"]
 
@@ -172,19 +172,25 @@ class Queue:
         return record.state is State.CANCELLED or lost or (again and record.state is State.FAILED)
 
     def take(self) -> Record | None:
-        """The build that waits longest, now running; nothing when none waits."""
+        """The build that waits longest, now running; nothing when none waits.
+
+        One that a former version of this program wrote, and that cannot be asked for any more, has failed.
+        """
+        query = "SELECT id FROM builds WHERE state = ? ORDER BY place LIMIT 1"
         with self._changing():
-            row = self._db.execute(
-                "SELECT id FROM builds WHERE state = ? ORDER BY place LIMIT 1", (State.QUEUED.value,)
-            ).fetchone()
-            if row is None:
-                return None
-            self._db.execute(
-                "UPDATE builds SET state = ?, started = ?, attempts = attempts + 1 WHERE id = ?",
-                (State.RUNNING.value, time.time(), row[0]),
-            )
-            self._event(row[0], "state", {"state": State.RUNNING.value})
-            return self._get(row[0])
+            while row := self._db.execute(query, (State.QUEUED.value,)).fetchone():
+                try:
+                    self._get(row[0])
+                except GatesmithError as error:
+                    self._close(row[0], State.FAILED, error={"type": type(error).__name__, "message": str(error)})
+                    continue
+                self._db.execute(
+                    "UPDATE builds SET state = ?, started = ?, attempts = attempts + 1 WHERE id = ?",
+                    (State.RUNNING.value, time.time(), row[0]),
+                )
+                self._event(row[0], "state", {"state": State.RUNNING.value})
+                return self._get(row[0])
+        return None
 
     def tell(self, id: str, stage: str, done: float) -> None:
         """How far a build is."""
@@ -217,11 +223,7 @@ class Queue:
             Whether the attempt counts as one; one that the service itself ended does not.
         """
         with self._changing():
-            self._db.execute(
-                "UPDATE builds SET state = ?, stage = '', done = 0, attempts = attempts - ? WHERE id = ? AND state = ?",
-                (State.QUEUED.value, not counts, id, State.RUNNING.value),
-            )
-            self._event(id, "state", {"state": State.QUEUED.value, "why": why})
+            self._put_back(id, why, counts=counts)
             return self._get(id)
 
     def cancel(self, id: str, who: str) -> Record | None:
@@ -233,11 +235,13 @@ class Queue:
             error = {"type": "BuildCancelled", "message": f"{who} cancelled the build", "retryable": True}
             return self._end(id, State.CANCELLED, error=error)
 
-    def recover(self) -> list[Record]:
-        """Builds that were running when the service ended wait again."""
+    def recover(self) -> list[str]:
+        """Builds that were running when the service ended wait again; their ids."""
         with self._changing():
             rows = self._db.execute("SELECT id FROM builds WHERE state = ?", (State.RUNNING.value,)).fetchall()
-            return [self.put_back(row[0], "the service was restarted", counts=False) for row in rows]
+            for row in rows:
+                self._put_back(row[0], "the service was restarted", counts=False)
+        return [row[0] for row in rows]
 
     def get(self, id: str) -> Record | None:
         """A build by its id."""
@@ -245,10 +249,14 @@ class Queue:
             return self._find(id)
 
     def newest(self, *, state: State | None = None, limit: int = 100) -> list[Record]:
-        """Builds, the newest first."""
+        """Builds, the newest first; without those of a former version that cannot be asked for any more."""
         with self._lock, self._errors():
             rows = self._db.execute(_SELECT_SOME, (state.value if state else "%", limit)).fetchall()
-        return [_record(row) for row in rows]
+        found = []
+        for row in rows:
+            with suppress(GatesmithError):
+                found.append(_record(row))
+        return found
 
     def counts(self) -> dict[str, int]:
         """Builds by state."""
@@ -285,14 +293,24 @@ class Queue:
 
     def _end(self, id: str, state: State, *, result: Any = None, error: Any = None) -> Record:
         with self._changing():
-            changed = self._db.execute(
-                "UPDATE builds SET state = ?, finished = ?, result = ?, error = ?, done = ? "
-                "WHERE id = ? AND state IN ('queued', 'running')",
-                (state.value, time.time(), json.dumps(result or {}), json.dumps(error or {}), state is State.DONE, id),
-            ).rowcount
-            if changed:
-                self._event(id, "state", {"state": state.value, "result": result, "error": error})
+            self._close(id, state, result=result, error=error)
             return self._get(id)
+
+    def _close(self, id: str, state: State, *, result: Any = None, error: Any = None) -> None:
+        changed = self._db.execute(
+            "UPDATE builds SET state = ?, finished = ?, result = ?, error = ?, done = ? "
+            "WHERE id = ? AND state IN ('queued', 'running')",
+            (state.value, time.time(), json.dumps(result or {}), json.dumps(error or {}), state is State.DONE, id),
+        ).rowcount
+        if changed:
+            self._event(id, "state", {"state": state.value, "result": result, "error": error})
+
+    def _put_back(self, id: str, why: str, *, counts: bool) -> None:
+        self._db.execute(
+            "UPDATE builds SET state = ?, stage = '', done = 0, attempts = attempts - ? WHERE id = ? AND state = ?",
+            (State.QUEUED.value, not counts, id, State.RUNNING.value),
+        )
+        self._event(id, "state", {"state": State.QUEUED.value, "why": why})
 
     def _check_quota(self, owner: str, limit: int) -> None:
         query = "SELECT COUNT(*) FROM builds WHERE owner = ? AND state IN ('queued', 'running')"

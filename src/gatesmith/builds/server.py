@@ -76,9 +76,13 @@ class BuildServer:
     def __init__(self, folder: Path, builder: Builder, depot: Depot, listening: Listening) -> None:
         self._folder, self._builder, self._depot, self._listening = folder, builder, depot, listening
         self._access = read_tokens(listening.token_file)
-        self._queue = Queue(folder / "queue.sqlite")
         self._blobs = Blobs(folder / "files")
-        self._socket = _listen(listening)
+        self._queue = Queue(folder / "queue.sqlite")
+        try:
+            self._socket = _listen(listening)
+        except ServerNotStarted:
+            self._queue.close()
+            raise
         self._uvicorn: uvicorn.Server | None = None
         self._stopping = threading.Event()
 
@@ -91,11 +95,9 @@ class BuildServer:
 
     def run(self, on_started: Callable[[str], None] | None = None) -> None:
         """Serve until stopped; blocks."""
-        with self._socket, self._alone():
-            try:
-                asyncio.run(self._serve(on_started))
-            finally:
-                self._queue.close()
+        with self._socket, contextlib.closing(self._queue), self._alone():
+            self._blobs.sweep()
+            asyncio.run(self._serve(on_started))
 
     def stop(self) -> None:
         """Begin the end."""
@@ -117,25 +119,35 @@ class BuildServer:
         foreman = Foreman(self._queue, self._blobs, self._depot, self._builder, self._folder / "work")
         app = service_app(foreman, self._blobs, self._access)
         app.router.lifespan_context = _lifespan(foreman, lambda: on_started and on_started(self.url))
-        self._uvicorn = _Uvicorn(
-            uvicorn.Config(
-                app,
-                ws="none",
-                lifespan="on",
-                access_log=False,
-                log_config=None,
-                server_header=False,
-                timeout_graceful_shutdown=GRACE_S,
-                ssl_certfile=self._listening.tls_certificate,
-                ssl_keyfile=self._listening.tls_key,
-            )
-        )
+        self._uvicorn = _Uvicorn(_config(app, self._listening))
         loop = asyncio.get_running_loop()
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.add_signal_handler(number, self.stop)
         self._uvicorn.should_exit = self._stopping.is_set()
         await self._uvicorn.serve(sockets=[self._socket])
+
+
+def _config(app: Starlette, listening: Listening) -> uvicorn.Config:
+    config = uvicorn.Config(
+        app,
+        ws="none",
+        lifespan="on",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        timeout_graceful_shutdown=GRACE_S,
+        ssl_certfile=listening.tls_certificate,
+        ssl_keyfile=listening.tls_key,
+    )
+    try:
+        config.load()
+    except OSError as error:  # ssl.SSLError is one
+        raise ServerNotStarted(
+            f"the TLS certificate {listening.tls_certificate} and key {listening.tls_key} cannot be used: {error}",
+            certificate=str(listening.tls_certificate),
+        ) from error
+    return config
 
 
 class _Uvicorn(uvicorn.Server):

@@ -1,6 +1,7 @@
 """The build service's REST door: submit, watch, list, cancel and fetch, with server-sent events for progress."""
 
 # Ref: WHATWG HTML, "Server-sent events": id, event and data fields, Last-Event-ID
+# Ref: Fetch standard, "Origin" header: browsers send it with every POST, and programs do not
 # Ref: RFC 9110 sections 15.3.3 (202), 15.5.2 (401), 15.5.4 (403); RFC 6585 section 4 (429)
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from gatesmith.errors import GatesmithError
 __all__ = ["MAX_ORDER_BYTES", "service_app"]
 
 MAX_ORDER_BYTES = 64 << 10
-KEEP_ALIVE_S = 15.0
+KEEP_ALIVE_S = 5.0
 MOST_LISTED = 1000
 SUBMIT_FIELDS = {"order", "again"}
 
@@ -149,7 +150,7 @@ class _Door:
         state, limit = request.query_params.get("state"), request.query_params.get("limit", "100")
         if state is not None and state not in set(State):
             raise HTTPException(400, f"state is {state[:40]!r}, one of {[s.value for s in State]} is needed")
-        if not (limit.isascii() and limit.isdigit() and 1 <= int(limit) <= MOST_LISTED):
+        if not (limit.isascii() and limit.isdigit() and len(limit) < 10 and 1 <= int(limit) <= MOST_LISTED):
             raise HTTPException(400, f"limit is {limit[:40]!r}, 1 to {MOST_LISTED} are possible")
         chosen = None if state is None else State(state)
         records = await asyncio.to_thread(self._foreman.queue.newest, state=chosen, limit=int(limit))
@@ -218,6 +219,8 @@ class _Door:
             yield ": waiting\n\n"
 
     def _caller(self, request: Request) -> Caller:
+        if self._access.is_open and "origin" in request.headers:
+            raise HTTPException(403, "without a token this is not for web pages; it refuses an Origin header")
         return self._access.caller(request.headers.get("authorization", ""))
 
     async def _record(self, request: Request) -> Record:

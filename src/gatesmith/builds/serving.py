@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -208,10 +208,7 @@ class ServiceBuilds:
                 if event["kind"] == "progress":
                     progress(str(event["stage"]), float(event["done"]))
             client.result(id)
-            folder = Path(scratch) / "layout"
-            folder.mkdir()
-            client.fetch(id, folder)
-            return _only_firmware(folder, wish)
+            return client.firmware(id, wish.order, wish.model)
 
 
 class LocalBuilds:
@@ -268,19 +265,6 @@ def model_files(target: str) -> dict[str, Path]:
             path=target,
         )
     return {default_name(found[0]): found[0]} if found else {}
-
-
-def _only_firmware(folder: Path, wish: Wish) -> Firmware:
-    """What a service sent, checked against what was asked for and this machine's policy."""
-    store = Store(folder)
-    (entry,) = store.list()
-    firmware = store.load(entry.reference, board=wish.order.board)
-    if firmware.model_digest != wish.order.model or firmware.board != wish.order.board:
-        raise BuildError(
-            f"the build service sent firmware of model {firmware.model_digest[:19]} for {firmware.board}, "
-            f"{wish.order.model[:19]} for {wish.order.board} was asked for"
-        )
-    return replace(firmware, model_file=(wish.order.model_file, wish.model))
 
 
 def _calibration(folder: Path) -> tuple[str, bytes]:

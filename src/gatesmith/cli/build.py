@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
@@ -108,20 +107,7 @@ def _remote(
         told = watched(client, record["id"], as_json=as_json)
         if not wanted:
             return None, told
-        with TemporaryDirectory() as folder:
-            client.fetch(record["id"], Path(folder))
-            return _fetched(Path(folder), asked["model"]), told
-
-
-def _fetched(folder: Path, model: Path) -> Any:
-    """The one firmware of a layout, checked like one from a registry, with the model that it was asked for."""
-    from dataclasses import replace
-
-    from gatesmith.artifact.store import Store
-
-    store = Store(folder)
-    (entry,) = store.list()
-    return replace(store.load(entry.reference), model_file=(model.name, model.read_bytes()))
+        return client.firmware(record["id"], order, asked["model"].read_bytes()), told
 
 
 def _taggable(tag: str) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import threading
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,21 @@ from firmwares import tiny_firmware
 
 from gatesmith.artifact.policy import UNCHECKED
 from gatesmith.artifact.store import Store
+from gatesmith.builds import foreman as module
 from gatesmith.builds.blobs import Blobs
 from gatesmith.builds.depot import Depot
 from gatesmith.builds.foreman import ATTEMPTS, Foreman
 from gatesmith.builds.job import BUILT, Job, Tell
 from gatesmith.builds.order import Order
 from gatesmith.builds.queue import Queue, Record, State
-from gatesmith.errors import ArtifactNotFound, BuildCancelled, BuildLost, DesignDoesNotFit, DigestMismatch
+from gatesmith.errors import (
+    ArtifactNotFound,
+    BuildCancelled,
+    BuildLost,
+    DesignDoesNotFit,
+    DigestMismatch,
+    StoreWriteFailed,
+)
 
 MODEL = b"a model"
 DIGEST = "sha256:" + hashlib.sha256(MODEL).hexdigest()
@@ -232,5 +241,46 @@ def test_files_are_needed_and_checked(tmp_path: Path) -> None:
             await _upload(shop.blobs, b"another model")
         assert not shop.blobs.holds(DIGEST)
         assert list((tmp_path / "files").iterdir()) == []
+
+    _run(scene())
+
+
+def test_a_queue_that_cannot_be_used_for_a_while_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "LOOK_AGAIN_S", 0.01)
+
+    def fails_at_first(work: Callable[[], Any]) -> Callable[[], Any]:
+        def method() -> Any:
+            failed.append(work.__name__)
+            if failed.count(work.__name__) == 1:
+                raise StoreWriteFailed("the disk is full")
+            return work()
+
+        return method
+
+    failed: list[str] = []
+
+    async def scene() -> None:
+        shop = Shop(tmp_path, Actor())
+        queue = shop.foreman.queue
+        monkeypatch.setattr(queue, "recover", fails_at_first(queue.recover))
+        monkeypatch.setattr(queue, "take", fails_at_first(queue.take))
+        async with shop as foreman:
+            record, _ = await foreman.submit(ORDER, "a")
+            await _until(foreman, record.id, State.DONE)
+
+    _run(scene())
+    assert failed.count("recover") == 2
+    assert "the disk is full; nothing is built, again in 0.01 s" in caplog.text
+
+
+def test_an_order_that_is_refused_leaves_nothing(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with Shop(tmp_path, Actor()) as foreman:
+            absent = replace(ORDER, model="sha256:" + "0" * 64)
+            with pytest.raises(ArtifactNotFound):
+                await foreman.submit(absent, "a")
+            assert not foreman._plans
 
     _run(scene())

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -113,7 +115,7 @@ def test_what_was_running_waits_again_after_a_restart(queue: Queue, tmp_path: Pa
     queue.take()
     queue.close()
     later = Queue(tmp_path / "queue.sqlite")
-    assert [one.id for one in later.recover()] == [record.id]
+    assert later.recover() == [record.id]
     taken = later.take()
     assert taken is not None
     assert taken.attempts == 1, "an attempt that the service itself ended does not count"
@@ -162,3 +164,27 @@ def test_a_killed_writer_loses_nothing_that_it_told(tmp_path: Path) -> None:
             assert records[id].state is State.DONE
         assert all(record.state in {State.QUEUED, State.DONE} for record in records.values())
         queue.close()
+
+
+def test_what_a_former_version_wrote_fails_and_keeps_nobody_waiting(tmp_path: Path) -> None:
+    path = tmp_path / "queue.sqlite"
+    queue = Queue(path)
+    old, new, _ = [queue.submit(order, "a")[0] for order in _orders(3)]
+    running = queue.take()
+    assert running is not None
+    assert running.id == old.id
+    queue.close()
+    with closing(sqlite3.connect(path)) as db, db:
+        changed = db.execute("UPDATE builds SET plan = replace(plan, 'icebreaker', 'a-board-that-was') WHERE id = ?",
+                             (old.id,)).rowcount  # fmt: skip
+    assert changed == 1
+
+    queue = Queue(path)
+    assert queue.recover() == [old.id]
+    taken = queue.take()
+    assert taken is not None
+    assert taken.id == new.id
+    assert queue.counts() == {"queued": 1, "running": 1, "done": 0, "failed": 1, "cancelled": 0}
+    assert "a-board-that-was" in queue.events(old.id)[-1].data["error"]["message"]
+    assert old.id not in [record.id for record in queue.newest()]
+    assert len(queue.newest()) == 2
