@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import select
 import socket
 import threading
 from collections.abc import Iterator
@@ -84,6 +85,17 @@ def test_headers_without_end_are_cut_off(server: Server) -> None:
         for i in range(25):
             line.sendall(b"x-%d: 1\r\n" % i)
         assert line.recv(1000).startswith(b"HTTP/1.1 431 ")
+
+
+@pytest.mark.parametrize("start", [b"", b"transfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n"])
+def test_a_header_without_end_is_cut_off(server: Server, start: bytes) -> None:
+    with connect(server) as line:
+        line.sendall(b"POST " + PATH + b" HTTP/1.1\r\nhost: here\r\n" + start + b"x: ")
+        sent = 0
+        while not select.select([line], [], [], 0)[0] and sent < 64 << 20:
+            sent += line.send(b"a" * 4096)
+        assert line.recv(1000).startswith(b"HTTP/1.1 431 ")
+    assert sent < 16 << 20  # of which the line itself holds some
 
 
 def test_a_url_without_end(server: Server) -> None:

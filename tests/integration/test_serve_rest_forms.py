@@ -238,3 +238,15 @@ def test_labels_are_part_of_classes_only_where_there_are_some() -> None:
                 "outputs": [{"name": "y", "parameters": {"classification": 1}}]}  # fmt: skip
         (text,) = httpx.post(f"{server.url}/v2/models/iris/infer", json=body).json()["outputs"][0]["data"]
     assert text.endswith(":2:c")
+
+
+def test_requests_that_differ_in_their_data_alone(client: httpx.Client) -> None:
+    content = {"inputs": [{**HEAD, "parameters": {"binary_data_size": 16}}], "parameters": {"binary_data_output": True}}
+    for x in (X, X + 1, X):
+        _, raw = parts(post(client, content, x.tobytes()))
+        assert raw == expected(IRIS, x=x)["y"].tobytes()
+    refused(post(client, content, X.tobytes()[:8]), "16 are needed")
+    refused(post(client, content, X.tobytes() + b"1234"), "20 bytes of binary data, its inputs name 16")
+    refused(post(client, content, X.tobytes(), model="two"), "has no input 'x'")
+    _, raw = parts(post(client, content, X.tobytes()))
+    assert raw == expected(IRIS, x=X)["y"].tobytes()

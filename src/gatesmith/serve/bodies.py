@@ -18,13 +18,13 @@ import orjson
 from gatesmith.serve.rest_http import HttpError, Reply, Request
 from gatesmith.serve.rest_large import loads_in_slices
 
-__all__ = ["LARGE_BYTES", "Body", "compressed", "read_body", "read_object"]
+__all__ = ["HEADER_LENGTH", "LARGE_BYTES", "Body", "compressed", "read_body", "read_object"]
 
 LARGE_BYTES = 256 << 10
 _WORTH_BYTES = 1400  # what fits in one packet gains nothing
 _STEP_BYTES = 1 << 20
 _WINDOWS = {b"gzip": (31,), b"x-gzip": (31,), b"deflate": (15, -15)}  # deflate without its header is seen too
-_HEADER_LENGTH = b"inference-header-content-length"
+HEADER_LENGTH = b"inference-header-content-length"
 
 
 class Body(NamedTuple):
@@ -45,7 +45,7 @@ async def read_body(request: Request, limit_bytes: int) -> Body:
     headers, body = request.headers, request.body
     if b"content-encoding" in headers:
         body = await _decompressed(headers[b"content-encoding"], body, limit_bytes)
-    length = headers.get(_HEADER_LENGTH)
+    length = headers.get(HEADER_LENGTH)
     if length is None:
         return Body(_object(await _parsed(body)))
     return await _divided(length, body)

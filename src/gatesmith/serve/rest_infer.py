@@ -14,11 +14,12 @@ import numpy as np
 import orjson
 
 from gatesmith.errors import TensorMismatch
-from gatesmith.serve.bodies import LARGE_BYTES, Body, read_body
+from gatesmith.serve.bodies import LARGE_BYTES, read_body
 from gatesmith.serve.dataplane import DataPlane, Model
+from gatesmith.serve.rest_forms import Forms
 from gatesmith.serve.rest_http import HttpError, Reply, Request, json_reply
 from gatesmith.serve.rest_outputs import infer_reply
-from gatesmith.serve.rest_request import InferRequest, Wanted, read_infer, read_raw
+from gatesmith.serve.rest_request import InferRequest, read_infer, read_raw
 from gatesmith.serve.settings import Settings
 from gatesmith.serve.shm import Regions
 
@@ -46,18 +47,15 @@ class Infer(_Inference):
 
     def __init__(self, plane: DataPlane, settings: Settings, regions: Regions) -> None:
         super().__init__(plane, settings)
-        self._regions = regions
+        self._regions, self._forms = regions, Forms()
         self._prefix = secrets.token_hex(6)
         self._numbers = itertools.count()
 
     async def __call__(self, request: Request) -> Reply:
         """One request, whatever form its tensors have."""
-        body = await read_body(request, self._limit_bytes)
         names = request.names
-        asked = None if _is_raw(body) else read_infer(body, self._regions)
+        asked = self._forms.find(request) or await self._read(request)
         model = await self._plane.ready_model(names["name"], names.get("version"))
-        if asked is None:
-            asked = read_raw(model, body.binary or memoryview(b""), request.headers.get(b"content-type", b""))
         answer = await self._plane.infer(
             model,
             asked.inputs,
@@ -67,8 +65,17 @@ class Infer(_Inference):
         )
         identity = f"{self._prefix}-{next(self._numbers):x}" if asked.id is None else asked.id
         return await infer_reply(
-            model, answer, identity=identity, wanted=_all_wanted(model, asked), regions=self._regions
+            model, answer, identity=identity, wanted=asked.wanted, as_binary=asked.binary, regions=self._regions
         )
+
+    async def _read(self, request: Request) -> InferRequest:
+        body, names = await read_body(request, self._limit_bytes), request.names
+        if body.binary is not None and not body.json:
+            model = await self._plane.ready_model(names["name"], names.get("version"))
+            return read_raw(model, body.binary, request.headers.get(b"content-type", b""))
+        asked = read_infer(body, self._regions)
+        self._forms.keep(request, asked)
+        return asked
 
 
 class Predict(_Inference):
@@ -94,14 +101,6 @@ class Predict(_Inference):
             return json_reply({"outputs": arrays})
         rows = zip(*arrays.values(), strict=True)
         return json_reply({"predictions": [dict(zip(arrays, row, strict=True)) for row in rows]})
-
-
-def _is_raw(body: Body) -> bool:
-    return body.binary is not None and not body.json
-
-
-def _all_wanted(model: Model, asked: InferRequest) -> list[Wanted]:
-    return [Wanted(name, True) for name in model.outputs] if asked.binary and not asked.wanted else asked.wanted
 
 
 def _columns(model: Model, instances: Any) -> dict[str, Any]:

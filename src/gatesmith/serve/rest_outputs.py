@@ -13,6 +13,7 @@ import orjson
 from numpy.typing import NDArray
 
 from gatesmith.errors import TensorMismatch
+from gatesmith.serve.bodies import HEADER_LENGTH
 from gatesmith.serve.classes import class_texts
 from gatesmith.serve.dataplane import Answer, Model
 from gatesmith.serve.raw import raw_of
@@ -30,9 +31,9 @@ _LARGE_ITEMS = 32_768
 
 
 async def infer_reply(
-    model: Model, answer: Answer, *, identity: str, wanted: Sequence[Wanted], regions: Regions
+    model: Model, answer: Answer, *, identity: str, wanted: Sequence[Wanted], as_binary: bool, regions: Regions
 ) -> Reply:
-    """The whole answer; ``wanted`` is empty when all outputs are to be numbers in JSON.
+    """The whole answer; ``as_binary`` says which form all outputs are to have where none is named in ``wanted``.
 
     Raises
     ------
@@ -42,16 +43,30 @@ async def infer_reply(
     content: dict[str, Any] = {"model_name": model.name, "model_version": model.version, "id": identity}
     if answer.parameters:
         content["parameters"] = dict(answer.parameters)
-    if not wanted:
-        content["outputs"] = [await _numbers(model, name, array) for name, array in answer.outputs.items()]
-        return Reply(orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY))
     blobs: list[bytes] = []
-    content["outputs"] = [await _output(model, answer.outputs, one, blobs, regions) for one in wanted]
+    if wanted:
+        content["outputs"] = [await _output(model, answer.outputs, one, blobs, regions) for one in wanted]
+    elif as_binary:
+        content["outputs"] = [
+            _binary(name, model.outputs[name].datatype, array, blobs) for name, array in answer.outputs.items()
+        ]
+    else:
+        content["outputs"] = [await _numbers(model, name, array) for name, array in answer.outputs.items()]
     json = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
-    if not any(one.binary for one in wanted):
+    if not blobs:
         return Reply(json)
-    length = (b"inference-header-content-length", b"%d" % len(json))
-    return Reply(b"".join([json, *blobs]), kind=_BINARY, headers=(length,))
+    return Reply(b"".join([json, *blobs]), 200, _BINARY, ((HEADER_LENGTH, b"%d" % len(json)),))
+
+
+def _binary(name: str, datatype: Datatype, array: NDArray[Any], blobs: list[bytes]) -> dict[str, Any]:
+    blob = raw_of(datatype, array)
+    blobs.append(blob)
+    return {
+        "name": name,
+        "datatype": datatype,
+        "shape": array.shape,
+        "parameters": {"binary_data_size": len(blob)},
+    }
 
 
 async def _numbers(model: Model, name: str, array: NDArray[Any]) -> dict[str, Any]:
@@ -73,12 +88,11 @@ async def _output(
         array, datatype = await asyncio.to_thread(class_texts, port, array, one.classes), Datatype.BYTES
     elif not one.binary and one.part is None:
         return await _numbers(model, one.name, array)
+    if one.binary:
+        return _binary(one.name, datatype, array, blobs)
     content: dict[str, Any] = {"name": one.name, "datatype": datatype, "shape": array.shape}
     if one.part is not None:
         content["parameters"] = _into_region(one.name, one.part, raw_of(datatype, array), regions)
-    elif one.binary:
-        blobs.append(raw_of(datatype, array))
-        content["parameters"] = {"binary_data_size": len(blobs[-1])}
     else:
         content["data"] = [text.decode() for text in array.reshape(-1)]
     return content

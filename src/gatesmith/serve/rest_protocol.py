@@ -32,6 +32,7 @@ _MOST_QUEUED = 16
 _LINGER_S = 2.0
 _NEVER = float("inf")
 _WRITE_WHOLE_BYTES = 1 << 16
+_UNFINISHED = 8  # times the limit of headers: what may come and be part of neither a whole header nor a body
 _STATUS = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 _STATUS[413] = b"HTTP/1.1 413 Content Too Large\r\n"
 
@@ -99,6 +100,8 @@ class RestProtocol(asyncio.Protocol):
         """Parse what came; the parser calls the ``on_`` methods."""
         if self._deaf:
             return
+        if self._reading:
+            self._unfinished += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -106,6 +109,8 @@ class RestProtocol(asyncio.Protocol):
         except httptools.HttpParserError:
             if not self._deaf:
                 self._fail(HttpError(400, "this is no HTTP request"))
+        if self._unfinished > _UNFINISHED * self._settings.header_limit_bytes:  # the parser keeps it until it is whole
+            self._fail(self._too_many_headers(self._unfinished))
 
     def pause_writing(self) -> None:
         """The client does not read its answers: its requests wait, and it has as long as for a body."""
@@ -146,13 +151,7 @@ class RestProtocol(asyncio.Protocol):
         self._head_count += 1
         settings = self._settings
         if self._head_bytes > settings.header_limit_bytes or self._head_count > settings.header_limit_count:
-            self._fail(
-                HttpError(
-                    431,
-                    f"the request has {self._head_count} headers of {self._head_bytes} bytes so far; "
-                    f"{settings.header_limit_count} of {settings.header_limit_bytes} bytes are read",
-                )
-            )
+            self._fail(self._too_many_headers(self._head_bytes))
             return
         if self._method:
             return  # a trailer, after the body: nothing here has a meaning for one
@@ -161,6 +160,7 @@ class RestProtocol(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         """The head is complete: whatever can be refused now is."""
+        self._unfinished = 0
         if self._deaf or self._parser.should_upgrade():
             return
         self._method = self._parser.get_method()
@@ -181,6 +181,7 @@ class RestProtocol(asyncio.Protocol):
         """Part of the body."""
         if self._deaf:
             return
+        self._unfinished = 0
         self._size += len(part)
         if self._size > self._settings.body_limit_bytes:
             self._fail(self._too_large())
@@ -239,7 +240,10 @@ class RestProtocol(asyncio.Protocol):
             raise
         self._task = None
         self._send(reply, turn)
-        self._go_on()
+        if self._turns or self._paused:
+            self._go_on()
+        else:
+            self._wait()
 
     def _send(self, reply: Reply, turn: _Turn) -> None:
         transport = self._transport
@@ -285,6 +289,14 @@ class RestProtocol(asyncio.Protocol):
         if not self._deaf:
             self._deaf = True
             self._take(_Turn(None, Request("", {}, {}), failure, False))
+
+    def _too_many_headers(self, size: int) -> HttpError:
+        settings = self._settings
+        return HttpError(
+            431,
+            f"the request has {self._head_count} headers of {size} bytes so far; "
+            f"{settings.header_limit_count} of {settings.header_limit_bytes} bytes are read",
+        )
 
     def _too_large(self) -> HttpError:
         return HttpError(413, f"the body is larger than {self._settings.body_limit_bytes} bytes; send smaller batches")
@@ -351,7 +363,7 @@ class RestProtocol(asyncio.Protocol):
     def _begin(self) -> None:
         self._url, self._method, self._query = b"", b"", b""
         self._headers: Headers = {}
-        self._head_bytes = self._head_count = self._size = 0
+        self._head_bytes = self._head_count = self._size = self._unfinished = 0
         self._body = bytearray()
         self._match = self._failure = None
 
