@@ -15,7 +15,8 @@ from hypothesis import settings
 
 from gatesmith.tools import cache_path
 
-settings.register_profile("shared machines", deadline=None)  # their pauses say nothing of the code
+# the pauses of shared machines say nothing of the code, and a test that passes once passes again
+settings.register_profile("shared machines", deadline=None, derandomize=True)
 settings.load_profile("shared machines")
 
 

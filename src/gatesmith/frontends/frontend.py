@@ -13,6 +13,7 @@ from gatesmith.contract import HostOperation
 from gatesmith.errors import UnsupportedOperation
 from gatesmith.fixed import FixedPoint, Overflow, Rounding
 from gatesmith.model.graph import Graph, Terminal
+from gatesmith.model.node import leading_to
 from gatesmith.model.nodes import (
     Add,
     ArgMax,
@@ -207,13 +208,7 @@ class GraphBuilder:
 
     def drop_unread(self) -> None:
         """Remove the nodes on which no output depends."""
-        needed = {terminal.edge.name for terminal in self.outputs}
-        found: list[Node] = []
-        for node in reversed(self.nodes):
-            if node.output.name in needed:
-                needed.update(node.inputs)
-                found.append(node)
-        self.nodes = found[::-1]
+        self.nodes = list(leading_to(self.nodes, (terminal.edge.name for terminal in self.outputs)))
 
     def graph(self) -> Graph:
         """The finished float graph."""

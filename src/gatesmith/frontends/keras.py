@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from gatesmith.frontends.keras_call import Call, Softmaxed
 from gatesmith.frontends.keras_file import Layer, Model, Reference, model_of_file, model_of_object
 from gatesmith.frontends.keras_hgq import HGQ_LAYERS
 from gatesmith.frontends.keras_layers import LAYERS
+from gatesmith.frontends.reading import members
 from gatesmith.model.graph import Graph
 from gatesmith.model.node import Edge
 
@@ -27,11 +27,7 @@ class KerasFrontend(Frontend):
     def accepts(self, source: object) -> bool:
         if not isinstance(source, Path):
             return any(kind.__module__.startswith("keras.") and kind.__name__ == "Model" for kind in type(source).mro())
-        try:
-            with zipfile.ZipFile(source) as archive:
-                return {"config.json", "model.weights.h5"} <= {*archive.namelist()}
-        except (zipfile.BadZipFile, ValueError, NotImplementedError):
-            return False  # another kind of file, or one that is too damaged to tell
+        return {"config.json", "model.weights.h5"} <= {*members(source)}
 
     def read(self, source: Any, *, name: str, trust_pickle: bool) -> Graph:
         del trust_pickle  # nothing in a .keras file runs

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 from gatesmith.errors import GatesmithError, ModelError, ModelUnreadable
 
-__all__ = ["json_of", "reading", "words"]
+__all__ = ["json_of", "members", "reading", "words"]
 
 FOREIGN = (
     *(ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, StopIteration, TypeError, ValueError),
@@ -39,6 +40,15 @@ def reading(library: str, label: str) -> Iterator[None]:
         raise
     except FOREIGN as error:
         raise ModelUnreadable(f"{label} is not a whole {library} model: {words(error)}") from error
+
+
+def members(path: Path) -> list[str]:
+    """Names in a zip archive; none where the file is another, or too damaged to tell."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.namelist()
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError):
+        return []
 
 
 def json_of(path: Path, hook: Callable[[dict[str, Any]], Any] | None = None) -> Any:

@@ -19,7 +19,7 @@ import numpy as np
 from gatesmith.contract import HostOperation, HostOperationKind
 from gatesmith.errors import GatesmithError, ModelUnreadable, NotInstalled, UnsupportedOperation
 from gatesmith.frontends.frontend import Frontend, GraphBuilder
-from gatesmith.frontends.reading import words
+from gatesmith.frontends.reading import members, words
 from gatesmith.frontends.sklearn_columns import Columns, class_of, feature_count, is_sklearn, opened, transformed
 from gatesmith.frontends.sklearn_linear import KERNELS, LINEAR, counts_votes, decision, votes
 from gatesmith.frontends.sklearn_trees import MEDIANS, TREES, Scores, tree_scores
@@ -59,7 +59,7 @@ class SklearnFrontend(Frontend):
             with source.open("rb") as file:
                 head = file.read(4)
             # other libraries keep their models in a zip too
-            is_skops = head == ZIP and _holds_schema(source)
+            is_skops = head == ZIP and "schema.json" in members(source)
             return is_skops or head[:1] == PICKLE_PROTOCOL_2_UP or source.suffix in {".skops", *PICKLES}
         return is_sklearn(source)
 
@@ -129,14 +129,6 @@ def _load_skops(path: Path) -> object:
         raise
     except Exception as error:
         raise ModelUnreadable(f"{str(path)!r} is not a whole .skops file: {words(error)}", path=str(path)) from error
-
-
-def _holds_schema(path: Path) -> bool:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return "schema.json" in archive.namelist()
-    except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError):
-        return False
 
 
 def _predictor(columns: Columns, estimator: Any) -> None:

@@ -10,14 +10,13 @@ to the host.
 from __future__ import annotations
 
 import io
-import zipfile
 from pathlib import Path
 from typing import Any
 
 from gatesmith.contract import HostOperation, HostOperationKind
 from gatesmith.errors import ModelUnreadable, UnsupportedOperation
 from gatesmith.frontends.frontend import SPLIT, Frontend, GraphBuilder
-from gatesmith.frontends.reading import reading
+from gatesmith.frontends.reading import members, reading
 from gatesmith.frontends.rounding import Grid
 from gatesmith.frontends.torch_arrays import KEEP_VALUES, VIEWS
 from gatesmith.frontends.torch_call import Call, Value
@@ -40,7 +39,7 @@ class TorchFrontend(Frontend):
 
     def accepts(self, source: object) -> bool:
         if isinstance(source, Path):
-            names = _members(source)
+            names = members(source)
             return is_program(names) or is_old_archive(names)
         if isinstance(source, tuple) and len(source) == 2:
             return _is(source[0], "torch.nn.modules.module", "Module")
@@ -53,7 +52,7 @@ class TorchFrontend(Frontend):
         if not isinstance(source, Path):
             return _graph(load(io.BytesIO(archive_of(source)), "the exported program"), name, "the exported program")
         label = repr(str(source))
-        if not is_program(_members(source)):
+        if not is_program(members(source)):
             raise ModelUnreadable(
                 f"{label} is a pickle of PyTorch, which holds no graph and runs code when it is read; "
                 f"save torch.export.export(model, inputs) with torch.export.save, PyTorch 2.8 or newer",
@@ -65,14 +64,6 @@ class TorchFrontend(Frontend):
 
 def _is(source: object, module: str, name: str) -> bool:
     return any(kind.__module__ == module and kind.__name__ == name for kind in type(source).mro())
-
-
-def _members(path: Path) -> list[str]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return archive.namelist()
-    except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError):
-        return []
 
 
 def _graph(program: Program, name: str, label: str) -> Graph:

@@ -141,14 +141,14 @@ def _padded(mode: str | None = None, key: str = "padding") -> Operator:
 
 
 def _grown(call: Call, a: Array, ends: list[tuple[int, int]], mode: str) -> Array:
-    modes = {"constant": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+    modes: dict[str, Any] = {"constant": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
     if mode not in modes or ends[0] != (0, 0):
         raise call.refuse(f"pads in the mode {mode!r}, with {ends[0]} for the batch")
     cut = a[tuple(slice(max(-low, 0), n - max(-high, 0)) for (low, high), n in zip(ends, a.shape, strict=True))]
     grown = [(max(low, 0), max(high, 0)) for low, high in ends]
     if mode == "constant":
         return np.pad(cut, grown, constant_values=-1)
-    return np.asarray(np.pad(cut, grown, mode=modes[mode]))  # type: ignore[call-overload]
+    return np.asarray(np.pad(cut, grown, mode=modes[mode]))
 
 
 def _parts(cut: Callable[[Call, int, int], list[int]]) -> Operator:

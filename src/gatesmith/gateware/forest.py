@@ -19,6 +19,7 @@ from gatesmith.fixed import FixedPoint
 from gatesmith.gateware.trace import AdderGraph
 from gatesmith.model.ensemble import TreeEnsemble
 from gatesmith.model.graph import Graph, Terminal
+from gatesmith.model.node import leading_to
 from gatesmith.model.nodes import ArgMax, Reshape
 
 __all__ = ["Column", "Comparison", "Forest", "Path", "parted", "plant"]
@@ -126,15 +127,11 @@ def parted(graph: Graph) -> tuple[Graph | None, Graph]:
     ensemble = next((node for node in graph.nodes if isinstance(node, TreeEnsemble)), None)
     if ensemble is None:
         return None, graph
-    wanted, before = set(ensemble.inputs), set()
-    for node in reversed(graph.nodes):
-        if node.output.name in wanted:
-            wanted.update(node.inputs)
-            before.add(node.name)
-    first = tuple(node for node in graph.nodes if node.name in before)
+    first = leading_to(graph.nodes, ensemble.inputs)
     if all(isinstance(node, Reshape) for node in first):
         return None, graph
     between = Terminal(edge=graph.edges[ensemble.inputs[0]])
+    before = {node.name for node in first}
     rest = tuple(node for node in graph.nodes if node.name not in before)
     known = {between.edge.name, *(node.output.name for node in rest)}
     if not known.issuperset(name for node in rest for name in node.inputs) or not known.issuperset(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from gatesmith.errors import ModelError, UnsupportedOperation
 from gatesmith.fixed import FixedPoint
 
-__all__ = ["Bounds", "Edge", "Node", "Real", "Shape", "grid_bits", "parameters"]
+__all__ = ["Bounds", "Edge", "Node", "Real", "Shape", "grid_bits", "leading_to", "parameters"]
 
 Real = NDArray[np.float64]
 Shape = tuple[int, ...]
@@ -108,6 +108,16 @@ class Node(ABC):
         if len(set(inputs)) != 1:
             raise self.refuse(f"inputs have the shapes {[list(s) for s in inputs]}, they have to be equal")
         return inputs[0]
+
+
+def leading_to(nodes: Sequence[Node], edges: Iterable[str]) -> tuple[Node, ...]:
+    """The nodes on which these edges depend, in their order."""
+    wanted, found = set(edges), list[Node]()
+    for node in reversed(nodes):
+        if node.output.name in wanted:
+            wanted.update(node.inputs)
+            found.append(node)
+    return tuple(reversed(found))
 
 
 def parameters(node: Node) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from gatesmith.model.graph import Graph
-from gatesmith.model.node import Real
+from gatesmith.model.node import Real, leading_to
 from gatesmith.model.nodes import Dense, Gather, Reshape
 from gatesmith.quantize.rewrite import Rewriter, host_scale
 from gatesmith.quantize.scales import moved_scale
@@ -43,11 +43,7 @@ def fold(graph: Graph) -> Graph:
 
 def _needed(graph: Graph) -> Graph:
     """Without nodes that no output depends on."""
-    wanted = {terminal.edge.name for terminal in graph.outputs}
-    for node in reversed(graph.nodes):
-        if node.output.name in wanted:
-            wanted.update(node.inputs)
-    return replace(graph, nodes=tuple(node for node in graph.nodes if node.output.name in wanted))
+    return replace(graph, nodes=leading_to(graph.nodes, (terminal.edge.name for terminal in graph.outputs)))
 
 
 def _without_detours(graph: Graph) -> Graph:

@@ -21,7 +21,7 @@ from gatesmith.errors import AccuracyLost
 from gatesmith.fixed import FixedPoint
 from gatesmith.model.ensemble import TreeEnsemble
 from gatesmith.model.graph import Graph, Terminal
-from gatesmith.model.node import Node, Real
+from gatesmith.model.node import Node, Real, leading_to
 from gatesmith.model.nodes import Clip, Reshape
 from gatesmith.quantize.allocate import OUTPUT_BITS, allocate, on_host
 from gatesmith.quantize.more_samples import denser, mixed
@@ -199,14 +199,10 @@ def fill(format: FixedPoint, may_miss: bool) -> tuple[HostOperation, ...]:
 
 def first_computing(graph: Graph, ensemble: TreeEnsemble) -> Node | None:
     """The first node before the trees that is more than an arrangement or the one clip of a scaler."""
-    wanted, before = set(ensemble.inputs), []
-    for node in reversed(graph.nodes):
-        if node.output.name in wanted:
-            wanted.update(node.inputs)
-            before.append(node)
+    before = leading_to(graph.nodes, ensemble.inputs)
     clips = [node for node in before if isinstance(node, Clip)]
     others = [node for node in before if not isinstance(node, Clip | Reshape)]
-    return next(iter([*reversed(others), *clips[:-1]]), None)
+    return next(iter([*others, *clips[1:]]), None)
 
 
 def source(graph: Graph, ensemble: TreeEnsemble) -> tuple[Terminal, Clip | None]:
