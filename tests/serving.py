@@ -44,7 +44,7 @@ def running(server: Server, *, wait_ready: bool = True) -> Iterator[Server]:
     try:
         assert server.started.wait(30)
         if wait_ready:
-            until(lambda: httpx.get(f"{server.url}/v2/health/ready").status_code == 200)
+            until(lambda: httpx.get(f"{server.url}/v2/health/ready", timeout=30).status_code == 200)
         yield server
     finally:
         server.stop()

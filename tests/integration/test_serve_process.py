@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 from firmwares import ArithmeticDevice, tiny_firmware
+from ports import free_port
 from serving import served
 
 from gatesmith.errors import DeviceNotFound, ServerNotStarted
@@ -105,3 +106,29 @@ def test_ipv6() -> None:
         pytest.skip("no IPv6 here")
     with served({"iris": (tiny_firmware(), ArithmeticDevice())}, host="::1") as running:
         assert running.url.startswith("http://[::1]:")
+
+
+@pytest.mark.parametrize("case", ["admin port", "grpc port", "certificate"])
+def test_a_server_that_does_not_start_holds_no_port(case: str, tmp_path: Path) -> None:
+    noise = tmp_path / "noise.pem"
+    noise.write_text("no certificate")
+    port = free_port()
+    with socket.create_server(("127.0.0.1", 0)) as line:
+        taken = line.getsockname()[1]
+        settings = {
+            "admin port": Settings(http_port=port, admin_port=taken),
+            "grpc port": Settings(http_port=port, admin_port=free_port(), grpc_port=taken),
+            "certificate": Settings(http_port=port, tls_certificate=str(noise), tls_key=str(noise)),
+        }[case]
+        with pytest.raises(ServerNotStarted) as caught:
+            Server({}, settings)
+        for each in filter(None, (port, settings.admin_port if case == "grpc port" else 0)):
+            socket.create_server(("127.0.0.1", each)).close()
+    assert caught.value  # and with it, all that the attempt left
+
+
+def test_what_has_ended_can_be_stopped() -> None:
+    settings = {"drain_s": 0.01}
+    with served({"iris": (tiny_firmware(), ArithmeticDevice())}, **settings) as running:
+        pass
+    running.stop()

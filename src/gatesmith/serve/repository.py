@@ -93,7 +93,7 @@ class StoreSource:
         tags: dict[str, list[str]] = {}
         for text in self.store.layout.names():
             name, colon, tag = text.rpartition(":")
-            if colon and TAG.fullmatch(tag) and not name.endswith("sha256"):
+            if colon and TAG.fullmatch(tag) and not name.endswith("@sha256"):
                 tags.setdefault(name, []).append(tag)
         return tags
 
@@ -120,9 +120,9 @@ class ReferenceSource:
         if reference is None:
             raise unknown_model(name, self.names())
         if version and TAG.fullmatch(version) and not _DIGITS.fullmatch(version):
-            reference = replace(reference, tag=version, digest="")
+            reference = _at(reference, tag=version)
         elif version and version.startswith("sha256:"):
-            reference = replace(reference, tag="", digest=version)
+            reference = _at(reference, digest=version)
         if reference.registry and (fresh or not _stored(self._store, reference)):
             pull_artifact(self._store.layout, reference, self._access)
         known = [reference.tag] if reference.tag else []
@@ -153,9 +153,9 @@ class RegistrySource:
 
     def _find(self, reference: Reference, version: str | None, fresh: bool) -> Offer:
         if version and version.startswith("sha256:"):
-            reference = replace(reference, tag="", digest=version)
+            reference = _at(reference, digest=version)
         elif version and not _DIGITS.fullmatch(version):
-            reference = replace(reference, tag=version)
+            reference = _at(reference, tag=version)
         else:
             reference = replace(reference, tag=newest(list_tags(reference, self._access)))
         if fresh or not version or not _stored(self._store, reference):
@@ -242,6 +242,15 @@ def _offer(store: Store, reference: Reference) -> Offer:
         model=lambda: store.model(text),
         calibration=lambda: store.calibration(text),
     )
+
+
+def _at(name: Reference, *, tag: str = "", digest: str = "") -> Reference:
+    """An artifact's version that a client asks for, which may be no tag and no digest at all."""
+    try:
+        return replace(name, tag=tag, digest=digest)
+    except ManifestInvalid as error:
+        model = model_name(str(name))
+        raise ModelNotFound(f"model {model} has no version {(tag or digest)[:80]!r}", model=model) from error
 
 
 def _stored(store: Store, reference: Reference) -> bool:

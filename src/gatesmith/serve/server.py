@@ -78,19 +78,16 @@ class Server:
         self._grpc: GrpcDoor | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._exiting: asyncio.Event | None = None
-        self._socket = _listen(self._settings, self._settings.http_port, "http")
-        self._doors = [self._door(self._socket, admin_side=False)]
-        if self._settings.admin_port:
-            admin = _listen(self._settings, self._settings.admin_port, "admin")
-            self._doors.append(self._door(admin, admin_side=True))
-        if self._settings.grpc_port >= 0:
-            self._grpc = GrpcDoor(self.plane, self._settings, self._regions)
-            try:
+        with contextlib.ExitStack() as opened:  # all ports or none
+            self._socket = opened.enter_context(_listen(self._settings, self._settings.http_port, "http"))
+            self._doors = [self._door(self._socket, admin_side=False)]
+            if self._settings.admin_port:
+                admin = opened.enter_context(_listen(self._settings, self._settings.admin_port, "admin"))
+                self._doors.append(self._door(admin, admin_side=True))
+            if self._settings.grpc_port >= 0:
+                self._grpc = GrpcDoor(self.plane, self._settings, self._regions)
                 self.grpc_port = self._grpc.listen()
-            except ServerNotStarted:
-                for _, listening in self._doors:
-                    listening.close()
-                raise
+            opened.pop_all()
 
     @property
     def url(self) -> str:
@@ -137,7 +134,8 @@ class Server:
         if loop is None or not drain_s:
             self._exit()
         else:
-            loop.call_soon_threadsafe(loop.call_later, drain_s, self._exit)
+            with contextlib.suppress(RuntimeError):  # it has ended already
+                loop.call_soon_threadsafe(loop.call_later, drain_s, self._exit)
 
     async def _serve(self) -> None:
         self._loop = loop = asyncio.get_running_loop()

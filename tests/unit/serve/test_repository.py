@@ -198,3 +198,22 @@ def test_plain_files_are_refused_where_a_signature_is_required(
         source.find("iris", None, fresh=False)
     (tmp_path / "policy.toml").write_text('mode = "require"\n[[rule]]\nrepositories = ["iris"]\nmode = "off"\n')
     assert source.find("iris", None, fresh=False).boards
+
+
+@pytest.mark.parametrize("version", ["no tag!", "../v1", "v" * 200, "sha256:no digest", "sha256:" + "G" * 64])
+def test_versions_that_no_artifact_can_have_are_not_found(version: str, store: Store) -> None:
+    sources = [
+        ReferenceSource({"jets": Reference.parse("registry.example/lab/jets:v1")}, ACCESS, store),
+        RegistrySource("registry.example/lab", ACCESS, store),
+        StoreSource(store),
+    ]
+    for source in sources:
+        with pytest.raises(ModelNotFound, match="model jets has no version"):
+            source.find("jets", version, fresh=False)
+
+
+def test_a_name_may_end_like_a_digest_begins(store: Store) -> None:
+    store.save("net-sha256:v1", [OLD])
+    source = StoreSource(store)
+    assert source.names() == ["iris", "jets", "net-sha256"]
+    assert source.find("net-sha256", "v1", fresh=False).reference == "net-sha256:v1"
