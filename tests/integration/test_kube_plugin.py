@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import json
 import signal
+import stat
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from command import PROGRAM, environment, gatesmith
 from kubelet import Kubelet
 
 from gatesmith.devices.device import DeviceInfo
+from gatesmith.errors import ServerUnreachable
 from gatesmith.kube.agent import Agent
 from gatesmith.kube.cluster import SOURCE, Cluster
 from gatesmith.kube.inventory import Inventory
@@ -75,6 +77,21 @@ def test_emulated_boards_are_offered_and_given(folder: Path) -> None:
             ("/var/run/gatesmith", str(folder / "residents"))
         ]
         assert not given.devices
+
+
+def test_servers_that_are_not_root_can_note_what_their_devices_run(folder: Path) -> None:
+    made = folder / "residents"
+    made.mkdir(mode=0o755)  # as the kubelet does, for root
+    with _node(folder, Inventory({}, emulated=1, discover=lambda: [EMULATOR])) as kubelet:
+        kubelet.wait(lambda k: EMULATED in k.devices)
+        assert stat.S_IMODE(made.stat().st_mode) == 0o1777  # /tmp's: whoever writes, nobody removes what is another's
+
+
+def test_an_api_that_has_no_url_is_told(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("t")
+    cluster = Cluster(url="kubernetes.default", node="n", account=tmp_path)
+    with pytest.raises(ServerUnreachable, match=r"kubernetes\.default does not answer: Unsup"):
+        cluster.label({})
 
 
 def test_a_board_that_is_unplugged_and_comes_back(folder: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What the node's agent does: a plugin for each kind of board, labels, and the list for container runtimes."""
 
 # Ref: CDI specification 0.6.0: cdiVersion, kind, devices with containerEdits.deviceNodes; files in /var/run/cdi
+# Ref: Kubernetes volumes, hostPath: folders that the kubelet makes (DirectoryOrCreate) belong to root, mode 0755
 # Ref: Node Feature Discovery, "local" source: a file of name=value lines in features.d becomes labels
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 
 from gatesmith.artifact.durable import becoming, store_errors
-from gatesmith.errors import DeviceNotFound, GatesmithError, ServerUnreachable
+from gatesmith.errors import DeviceNotFound, GatesmithError
 from gatesmith.kube.cluster import Cluster, labels_of, wanted_by
 from gatesmith.kube.inventory import Inventory, NodeDevice
 from gatesmith.kube.plugin import CDI_CLASS, Plugin
@@ -28,6 +29,7 @@ RESIDENTS_PLACE = "/var/run/gatesmith"
 CDI_VERSION = "0.6.0"
 CDI_FILE = "gatesmith.dev-device.json"
 LABEL_INTERVAL_S = 30.0
+SHARED_MODE = 0o1777
 _log = logging.getLogger(__name__)
 
 
@@ -71,6 +73,7 @@ class Agent:
         devices = self.inventory.look()
         if not devices:
             raise DeviceNotFound("this node offers no device; name one with --board PORT=BOARD or give --emulated N")
+        self._share_residents()
         failures: list[BaseException] = []
         threads = [
             threading.Thread(target=_guarded, args=(plugin, stop, failures), name=plugin.resource, daemon=True)
@@ -85,6 +88,14 @@ class Agent:
             thread.join(10)
         if failures:
             raise failures[0]
+
+    def _share_residents(self) -> None:
+        """Servers in containers are not root and write there, each its own files."""
+        try:
+            self.residents.mkdir(parents=True, exist_ok=True)
+            self.residents.chmod(SHARED_MODE)
+        except OSError as error:
+            _log.warning("servers cannot note in %s what their devices run: %s", self.residents, error.strerror)
 
     def _plugins(self, resources: list[str]) -> list[Plugin]:
         residents = Residents(self.residents)
@@ -113,7 +124,7 @@ class Agent:
                 _write(self.features, lines)
             if self.cluster is not None:
                 self.cluster.label(labels)
-        except (ServerUnreachable, GatesmithError) as error:
+        except GatesmithError as error:
             _log.warning("what this node has could not be told: %s", error)
 
     def _write_cdi(self, devices: list[NodeDevice]) -> None:

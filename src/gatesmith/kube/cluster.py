@@ -32,6 +32,9 @@ SOURCE = "internal.serving.kserve.io/storage-initializer-sourceuri"
 
 TIMEOUT_S = 5.0
 MAX_BYTES = 16 << 20
+_HTTP_ERRORS = (
+    httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError, httpcore.UnsupportedProtocol
+)  # fmt: skip
 _log = logging.getLogger(__name__)
 
 
@@ -86,7 +89,7 @@ class Cluster:
                     extensions={"timeout": dict.fromkeys(("connect", "read", "write", "pool"), TIMEOUT_S)},
                 )
             data = json.loads(answer.content[:MAX_BYTES])
-        except (OSError, ValueError, httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError) as error:
+        except (OSError, ValueError, *_HTTP_ERRORS) as error:
             raise ServerUnreachable(f"{self.url} does not answer: {type(error).__name__} {error}") from error
         if answer.status >= 300 or not isinstance(data, dict):
             words = data.get("message", "") if isinstance(data, dict) else ""
