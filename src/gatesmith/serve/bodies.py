@@ -23,6 +23,8 @@ __all__ = ["HEADER_LENGTH", "LARGE_BYTES", "Body", "compressed", "read_body", "r
 LARGE_BYTES = 256 << 10
 _WORTH_BYTES = 1400  # what fits in one packet gains nothing
 _STEP_BYTES = 1 << 20
+_PIECE_BYTES = 1 << 16  # is given to zlib at once: what it does not use it copies
+_MOST_MEMBERS = 10_000
 _WINDOWS = {b"gzip": (31,), b"x-gzip": (31,), b"deflate": (15, -15)}  # deflate without its header is seen too
 HEADER_LENGTH = b"inference-header-content-length"
 
@@ -115,21 +117,28 @@ def _inflated(name: bytes, body: bytes, limit_bytes: int) -> bytes:
     windows = _WINDOWS[name]
     if len(windows) > 1 and not _is_zlib(body):
         windows = windows[1:]
-    parts, size, rest = [], 0, body
+    parts, size, members, place, piece = list[bytes](), 0, 0, 0, b""
     try:
-        while rest:
+        while piece or place < len(body):
+            members += 1
+            if members > _MOST_MEMBERS:
+                raise HttpError(400, f"the body has more than {_MOST_MEMBERS} gzip members; send it as one")
             stream = zlib.decompressobj(windows[0])
             while not stream.eof:
-                part = stream.decompress(rest, min(_STEP_BYTES, limit_bytes + 1 - size))
-                rest = stream.unconsumed_tail
+                if not piece:
+                    piece, place = body[place : place + _PIECE_BYTES], place + _PIECE_BYTES
+                part = stream.decompress(piece, min(_STEP_BYTES, limit_bytes + 1 - size))
+                piece = stream.unconsumed_tail
                 size += len(part)
                 if size > limit_bytes:
                     what = f"the body is larger than {limit_bytes} bytes when decompressed; send smaller batches"
                     raise HttpError(413, what)
-                if not part and not rest and not stream.eof:
+                if not part and not piece and place >= len(body) and not stream.eof:
                     raise HttpError(400, f"the body ends within its {name.decode()} data")
                 parts.append(part)
-            rest = stream.unused_data if name != b"deflate" else b""
+            if name == b"deflate":
+                break
+            piece = stream.unused_data
     except zlib.error as error:
         raise HttpError(400, f"the body is not {name.decode()} data: {error}") from None
     return b"".join(parts)
