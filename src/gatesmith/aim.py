@@ -76,7 +76,11 @@ class Aim:
     prune: bool = False
 
     def __post_init__(self) -> None:
-        if isinstance(self.precision, bool | str) and self.precision not in PRECISION_WORDS:
+        given: object = self.precision
+        if isinstance(given, np.integer):
+            object.__setattr__(self, "precision", int(given))
+        is_number = isinstance(self.precision, int) and not isinstance(self.precision, bool)
+        if not is_number and self.precision not in PRECISION_WORDS:
             words = " or ".join(PRECISION_WORDS)
             raise BuildError(f"precision {_shown(self.precision)} is not possible; it is a number of bits, {words}")
         if isinstance(self.precision, int) and not BITS[0] <= self.precision <= BITS[1]:

@@ -295,12 +295,6 @@ def _negated_table(function: str) -> Operator:
     return run
 
 
-def _tanh_shrink(call: Call) -> Value:
-    x = call.real()
-    tanh = call.builder.table(f"{call.name}/tanh", x, "tanh")
-    return call.builder.add(call.name, x, call.builder.scale(f"{call.name}/negated", tanh, -ONE, ZERO))
-
-
 def _extreme(sign: float) -> Operator:
     """The larger, or the smaller, of two values: ``a + max(b - a, 0)``."""
 

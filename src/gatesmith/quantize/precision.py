@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
 
 from gatesmith.errors import AccuracyLost
 
@@ -44,7 +47,7 @@ class Precision:
 
     def __post_init__(self) -> None:
         for what, bits in self._each():
-            if bits not in PRECISIONS:
+            if not isinstance(bits, int) or bits not in PRECISIONS:
                 raise AccuracyLost(f"precision{what} {bits} bits, {PRECISIONS[0]} to {PRECISIONS[-1]} are possible")
 
     def _each(self) -> Iterator[tuple[str, int]]:
@@ -57,9 +60,9 @@ class Precision:
             yield f" of edge {name!r}", bits
 
     @classmethod
-    def of(cls, bits: int | Precision) -> Precision:
+    def of(cls, bits: int | np.integer[Any] | Precision) -> Precision:
         """The same, or that many bits everywhere."""
-        return bits if isinstance(bits, Precision) else cls(default=bits)
+        return bits if isinstance(bits, Precision) else cls(default=int(bits) if isinstance(bits, np.integer) else bits)
 
     def weight(self, node: str) -> int | tuple[int, ...]:
         """Bits of a node's weights."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import numpy as np
 import pytest
 from networks import mlp
 from sklearn.datasets import load_iris
 from sklearn.ensemble import RandomForestClassifier
 
-from gatesmith.errors import AccuracyLost, UnsupportedOperation
+from gatesmith.aim import Aim
+from gatesmith.errors import AccuracyLost, BuildError, UnsupportedOperation
 from gatesmith.fixed import FixedPoint
 from gatesmith.frontends import read_model
 from gatesmith.frontends.frontend import GraphBuilder
@@ -73,6 +77,20 @@ def test_corrected_biases_take_the_mean_error_back() -> None:
         return float(np.abs((reference.infer_real(integer, {"x": X})["y"] - wanted).mean(axis=0)).max())
 
     assert mean_error(True) < 0.5 * mean_error(False)
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.uint8, np.int8])
+def test_numbers_of_numpy_are_numbers(kind: Any) -> None:
+    assert quantize(GRAPH, X, precision=kind(6))[0].digest == quantize(GRAPH, X, precision=6)[0].digest
+    assert json.dumps(Aim(precision=kind(6)).parameters()) == json.dumps(Aim(precision=6).parameters())
+
+
+@pytest.mark.parametrize("bits", [8.0, np.float32(8), None])
+def test_what_is_no_whole_number_is_refused(bits: Any) -> None:
+    with pytest.raises(AccuracyLost, match=r"precision .* bits, 2 to 16 are possible"):
+        quantize(GRAPH, X, precision=bits)
+    with pytest.raises(BuildError, match=r"precision .* is not possible; it is a number of bits, auto or exact"):
+        Aim(precision=bits)
 
 
 @pytest.mark.parametrize(
