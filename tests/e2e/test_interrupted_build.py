@@ -51,7 +51,7 @@ def running_for(folder: Path) -> list[str]:
 
 
 def until(condition: Callable[[], bool], what: str) -> None:
-    end = time.monotonic() + 30
+    end = time.monotonic() + TIMEOUT_S
     while not condition():
         assert time.monotonic() < end, what
         time.sleep(0.02)

@@ -71,7 +71,8 @@ def test_a_tag_that_moves_under_load(tmp_path: Path) -> None:
             clients = [threading.Thread(target=load, args=(url,)) for _ in range(3)]
             for client in clients:
                 client.start()
-            old = httpx.get(f"{url}/v2/models/iris").json()["versions"][0]
+            old = httpx.get(f"{url}/v2/models/iris", timeout=30).json()["versions"][0]
+            _until(lambda: old in seen)
             _push(store, name, rtl_firmware(graphs[6], "icebreaker"))
             moved = _until_another(url, old)
             _until(lambda: moved in seen)
@@ -85,7 +86,7 @@ def test_a_tag_that_moves_under_load(tmp_path: Path) -> None:
 
 def _until_another(url: str, old: str) -> str:
     def newest() -> str:
-        return str(httpx.get(f"{url}/v2/models/iris").json()["versions"][0])
+        return str(httpx.get(f"{url}/v2/models/iris", timeout=30).json()["versions"][0])
 
     _until(lambda: newest() != old)
     return newest()

@@ -173,28 +173,27 @@ def shelf() -> Shelf:
 @pytest.mark.parametrize("devices", [1, 2, 3])
 def test_a_new_version_takes_over_and_no_request_fails(devices: int) -> None:
     async def body(plane: DataPlane, _doubles: Doubles) -> None:
-        stop, seen = asyncio.Event(), set()
+        stop, seen, counts = asyncio.Event(), set(), [0] * 8
 
-        async def client() -> int:
-            count = 0
+        async def client(place: int) -> None:
             while not stop.is_set():
                 model = await plane.ready_model("iris")
-                check(await ask(plane, "iris", count % 30), count % 30)
+                check(await ask(plane, "iris", counts[place] % 30), counts[place] % 30)
                 seen.add(model.version)
-                count += 1
-            return count
+                counts[place] += 1
 
-        clients = [asyncio.ensure_future(client()) for _ in range(8)]
+        clients = [asyncio.ensure_future(client(place)) for place in range(len(counts))]
         old = version_of(plane, "iris")
-        await asyncio.sleep(0.02)
+        await eventually(lambda: min(counts) > 1)
         source.models["iris"]["v2"] = [NEW]
         await plane.load_model("iris")
         new = version_of(plane, "iris")
         assert new != old
-        await eventually(lambda: new in seen)
+        before = list(counts)
+        await eventually(lambda: new in seen and all(now > then for now, then in zip(counts, before, strict=True)))
         await eventually(lambda: len(plane.model("iris").devices) == devices)
         stop.set()
-        assert min(await asyncio.gather(*clients)) > 1
+        await asyncio.gather(*clients)
         assert seen == {old, new}
         states = {entry["version"]: entry["state"] for entry in plane.index()}
         assert states == {new: "READY", old: "UNAVAILABLE"}
