@@ -282,12 +282,12 @@ def test_a_batch_may_be_waited_for() -> None:
         begin = monotonic()
         three = [bench.infer(1, start) for start in range(3)]
         check(await three[0], 1, 0)
-        assert monotonic() - begin >= 0.02
+        assert monotonic() - begin >= 0.3
         await asyncio.gather(*three)
         full = [bench.infer(4, start) for start in range(2)]  # a full batch is not waited for
         await asyncio.gather(*full)
 
-    (device,) = with_bench(body, delay_us=20_000)
+    (device,) = with_bench(body, delay_us=300_000)
     assert device.calls == [3, 8]
 
 

@@ -178,7 +178,7 @@ def test_any_mixture_of_requests_and_work_is_answered_the_same(kind: type[Prompt
         others: list[asyncio.Future[None]] = []
         for step, (value, choice) in enumerate(script):
             count = 1 + choice % 4 if choice else 30
-            tasks.append((count, value, bench.infer(count, value, priority=choice % 6, timeout_us=choice * 10**6)))
+            tasks.append((count, value, bench.infer(count, value, priority=choice % 6, timeout_us=choice * 10**8)))
             if choice == 7:
                 others.append(asyncio.ensure_future(bench.workers[step % devices].do(lambda: None)))
             if choice % 3 == 0:
