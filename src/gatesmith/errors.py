@@ -238,7 +238,7 @@ class SignatureInvalid(ArtifactError):
 
 
 class BitstreamUnsafe(ArtifactError):
-    """A bitstream or HDL holds combinational loops, or cannot be scanned for them, and the policy refuses that."""
+    """A bitstream or HDL holds what the policy refuses: combinational loops, or no way to look; or more than logic."""
 
 
 class RegistryRefused(ArtifactError):

@@ -24,11 +24,12 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib import resources
 from pathlib import Path
 
+from gatesmith.devices.verilog import check_verilog
 from gatesmith.errors import ToolFailed, ToolNotFound
 from gatesmith.tools import cache_path, find_tool, tool_environment
 
@@ -70,6 +71,8 @@ def compile_board(verilog: bytes) -> Path:
         When Verilator or g++ is not installed.
     ToolFailed
         When one of them ends with an error.
+    BitstreamUnsafe
+        When the top holds more than logic.
     """
     folder = cache_path("emulator")
     key = _digest(_identity(), verilog)
@@ -199,6 +202,7 @@ def _digest(*parts: bytes) -> str:
 
 
 def _build(verilog: bytes, target: Path) -> None:
+    check_verilog(verilog)
     runtime = _runtime(target.parent)
     with tempfile.TemporaryDirectory(dir=target.parent) as name:
         work = Path(name)
@@ -266,20 +270,26 @@ def _run(tool: str, command: list[str], work: Path) -> None:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
+        errors="replace",  # an error repeats what it could not read
         process_group=0,
     ) as process:
         try:
             _, stderr = process.communicate(timeout=_TIMEOUT_S)
         except subprocess.TimeoutExpired as error:
-            os.killpg(process.pid, signal.SIGKILL)
+            _kill(process)
             raise ToolFailed(f"{tool} ran for {_TIMEOUT_S} s without an end; use a smaller model", tool=tool) from error
         except BaseException:
-            os.killpg(process.pid, signal.SIGKILL)
+            _kill(process)
             raise
     if process.returncode:
         words = [line for line in stderr.splitlines() if "rror" in line] or stderr.splitlines()[-1:]
         said = words[0].strip() if words else ""
         raise ToolFailed(f"{tool} ended with code {process.returncode}: {said}", tool=tool, code=process.returncode)
+
+
+def _kill(process: subprocess.Popen[str]) -> None:
+    with suppress(ProcessLookupError):  # Ctrl-C waits a moment for the program, which may have ended in it
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _keep(made: Path, target: Path) -> None:

@@ -79,6 +79,7 @@ def _cell_model() -> str:
     model = re.search(rf"^module {_CELL} .*?^endmodule", cells, re.DOTALL | re.MULTILINE)
     if model is None:
         raise ToolFailed(f"yosys's cell models hold no {_CELL}", tool="pyosys")
-    # its ports' default values and its delays are of no use here
-    plain = re.sub(r"`ICE40_DEFAULT_ASSIGNMENT_\w+(\([^)]*\))?", "", model[0])
+    # its ports' default values, its delays, its start from a file and the conditions around them are of no use here
+    plain = re.sub(r"`ICE40_DEFAULT_ASSIGNMENT_\w+(\([^)]*\))?|\$readmemh\([^)]*\)", "", model[0])
+    plain = re.sub(r"^`(ifdef|ifndef|endif)\b.*$", "", plain, flags=re.MULTILINE)
     return "\n" + re.sub(r"^\s*specify\b.*?^\s*endspecify\b", "", plain, flags=re.DOTALL | re.MULTILINE) + "\n"
