@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -201,6 +202,10 @@ class _Told(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        self.do_GET()
+
     def log_message(self, *_: object) -> None: ...
 
 
@@ -237,6 +242,26 @@ def test_a_server_of_another_kind(body: bytes, told: tuple[str, type[_Told]]) ->
     handler.answers = [(200, {}, body)]
     with Client(url, tries=1) as client, pytest.raises(ServerUnreachable, match="does not answer as the protocol says"):
         client.infer("m", X)
+
+
+def test_the_command_line_shows_text_of_another_server(told: tuple[str, type[_Told]], tmp_path: Path) -> None:
+    url, handler = told
+    np.save(tmp_path / "x.npy", X)
+    metadata = {
+        "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 4]}],
+        "outputs": [{"name": "label", "datatype": "BYTES", "shape": [-1]}],
+    }
+    answer = {"outputs": [{"name": "label", "datatype": "BYTES", "shape": [2], "parameters": {"binary_data_size": 12}}]}
+    head = json.dumps(answer).encode()
+    binary = b"\1\0\0\0a\3\0\0\0b\xff\xc3"
+    said = json.dumps(metadata).encode()
+    handler.answers = [
+        (200, {}, said),
+        (200, {}, said),
+        (200, {"inference-header-content-length": str(len(head))}, head + binary),
+    ]
+    data = result(gatesmith("infer", f"{url}/v2/models/m", "--input", str(tmp_path / "x.npy"), "--json"))
+    assert data["outputs"]["label"] == {"datatype": "BYTES", "shape": [2], "data": ["a", "b\\xff\\xc3"]}
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -59,6 +59,9 @@ def _from_device(target: str, path: Path, device: str, board: str | None) -> dic
 
 def _plain(values: NDArray[Any]) -> Any:
     """Nested lists, each number with the digits that its own datatype needs: 0.1, not 0.10000000149011612."""
+    if values.dtype.kind == "O":  # JSON has text and no bytes
+        values = values.copy()
+        values.reshape(-1)[:] = [item.decode(errors="backslashreplace") for item in values.reshape(-1).tolist()]
     return values.astype(str).astype(float).tolist() if values.dtype.kind == "f" else values.tolist()
 
 
