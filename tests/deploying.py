@@ -58,17 +58,17 @@ def set_up(home: Path) -> None:
 def wait_ready(url: str, name: str, process: subprocess.Popen[str], seen: list[dict[str, Any]] | None = None) -> None:
     """Until the model answers; what its metadata said meanwhile is kept."""
     end = time.monotonic() + DEPLOY_S
-    while httpx.get(f"{url}/v2/models/{name}/ready").status_code != 200:
+    while httpx.get(f"{url}/v2/models/{name}/ready", timeout=30).status_code != 200:
         assert process.poll() is None, "the server ended"
         assert time.monotonic() < end
         if seen is not None:
-            seen.append(httpx.get(f"{url}/v2/models/{name}").json()["parameters"])
+            seen.append(httpx.get(f"{url}/v2/models/{name}", timeout=30).json()["parameters"])
         time.sleep(0.05)
 
 
 def ask(url: str, name: str, x: NDArray[np.float32]) -> NDArray[np.float64]:
     """One request over REST; the answer's last output."""
-    (spec,) = httpx.get(f"{url}/v2/models/{name}").json()["inputs"]
+    (spec,) = httpx.get(f"{url}/v2/models/{name}", timeout=30).json()["inputs"]
     tensor = {"name": spec["name"], "datatype": "FP32", "shape": list(x.shape), "data": x.ravel().tolist()}
     answer = httpx.post(f"{url}/v2/models/{name}/infer", json={"inputs": [tensor]}, timeout=30)
     assert answer.status_code == 200, answer.text
