@@ -22,6 +22,7 @@ from gatesmith.aim import Aim
 from gatesmith.artifact.store import Store
 from gatesmith.builds.job import error_of, unpack_layout
 from gatesmith.builds.order import Order
+from gatesmith.client.transport import unreadable_authority
 from gatesmith.errors import BuildCancelled, BuildError, BuildLost, ModelUnreadable, ServerUnreachable
 from gatesmith.firmware import Firmware
 from gatesmith.frontends import default_name
@@ -101,10 +102,7 @@ class BuildClient:
         try:
             trust = ssl.create_default_context(cafile=ca) if self.url.startswith("https://") else None
         except OSError as error:  # ssl.SSLError is one
-            why = error.strerror or str(error)
-            raise ServerUnreachable(
-                f"the certificates in '{ca}' cannot be used: {why}; a PEM file is needed"
-            ) from error
+            raise unreadable_authority(str(ca), error) from error
         self._pool = httpcore.ConnectionPool(ssl_context=trust, max_connections=2)
         self._headers = [("authorization", f"Bearer {token}")] if token else []
 

@@ -11,7 +11,6 @@ import contextlib
 import logging
 import shutil
 import threading
-import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -236,7 +235,7 @@ class _Ears:
 
     def __init__(self, foreman: Foreman, id: str, loop: asyncio.AbstractEventLoop) -> None:
         self._foreman, self._id, self._loop = foreman, id, loop
-        self._stage, self._done, self._time = "", -1.0, 0.0
+        self._stage, self._done = "", -1.0
 
     def __call__(self, said: Mapping[str, Any]) -> None:
         queue = self._foreman.queue
@@ -244,7 +243,7 @@ class _Ears:
             stage, done = str(said["stage"])[:40], float(said.get("done", 0.0))
             if stage == self._stage and abs(done - self._done) < PROGRESS_STEP:
                 return
-            self._stage, self._done, self._time = stage, done, time.monotonic()
+            self._stage, self._done = stage, done
             queue.tell(self._id, stage, done)
         elif "line" in said:
             queue.say(self._id, self._stage, str(said["line"]))

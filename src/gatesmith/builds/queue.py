@@ -279,16 +279,6 @@ class Queue:
             rows = self._db.execute("SELECT owner FROM asked WHERE build = ?", (id,)).fetchall()
         return [row[0] for row in rows] == [owner]
 
-    def forget(self, id: str) -> None:
-        """Remove a build that has ended, and its events."""
-        with self._changing():
-            gone = self._db.execute(
-                "DELETE FROM builds WHERE id = ? AND state IN ('done', 'failed', 'cancelled')", (id,)
-            ).rowcount
-            if gone:
-                self._db.execute("DELETE FROM events WHERE build = ?", (id,))
-                self._db.execute("DELETE FROM asked WHERE build = ?", (id,))
-
     # Inside a transaction, or with the lock held.
 
     def _end(self, id: str, state: State, *, result: Any = None, error: Any = None) -> Record:
