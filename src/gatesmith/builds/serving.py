@@ -13,6 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -114,6 +115,8 @@ class ModelBuilder:
         self._builds, self._aim = builds, aim or Aim()
         # nobody else writes there, and what comes from a service was checked against the policy
         self._store = store or Store(cache_path("served"), policy=UNCHECKED)
+        # Of their own: builds take minutes, and the event loop's few threads are for what requests wait for.
+        self._threads = ThreadPoolExecutor(thread_name_prefix="build")
 
     async def firmware(self, offer: Offer, board: str, progress: Callable[[float], None]) -> Firmware:
         """The firmware of a model for a board, built if nobody built it before.
@@ -149,7 +152,8 @@ class ModelBuilder:
         stop = threading.Event()
         shown = _Shown(f"{offer.reference} for {'an emulated ' if emulated else ''}{board}", tell)
         try:
-            return await asyncio.to_thread(self._firmware, offer, board, shown, stop, emulated)
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._threads, self._firmware, offer, board, shown, stop, emulated)
         finally:
             stop.set()
 

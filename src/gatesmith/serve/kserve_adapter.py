@@ -14,6 +14,7 @@ import threading
 import time
 import uuid
 from collections.abc import Coroutine, Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from gatesmith.devices.device import Device
@@ -55,7 +56,7 @@ class FpgaModel(kserve.Model):
 
     def __init__(self, name: str, firmware: Firmware, device: Device, settings: Settings | None = None) -> None:
         super().__init__(name.partition(":")[0])
-        self._settings = settings or Settings()
+        self._settings = replace(settings or Settings(), follow_s=0.0)  # this firmware and no other
         self._plane = DataPlane({name: (firmware, device)}, self._settings)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None

@@ -19,7 +19,8 @@ from gatesmith.builds import client as module
 from gatesmith.builds.client import BuildClient
 from gatesmith.builds.job import pack_layout
 from gatesmith.builds.order import Order
-from gatesmith.errors import GatesmithError, ServerUnreachable
+from gatesmith.builds.serving import ServiceBuilds, Wish
+from gatesmith.errors import BuildError, GatesmithError, ServerUnreachable
 
 ORDER = Order(model="sha256:" + "1" * 64, model_file="tiny.onnx", name="tiny", board="icebreaker")
 Answer = Callable[[str, str], tuple[int, bytes]]
@@ -175,3 +176,18 @@ def test_an_authority_that_cannot_be_read(tmp_path: Path) -> None:
 def test_urls_that_name_no_service(url: str) -> None:
     with pytest.raises(ServerUnreachable, match="is no URL of a build service"):
         BuildClient(url)
+
+
+def test_a_server_that_stops_does_not_wait_for_a_build_that_waits() -> None:
+    """Nothing happens to the build; that it says so is when whoever waits for it may leave."""
+    stop = threading.Event()
+
+    def answer(_method: str, path: str) -> tuple[int, bytes]:
+        if "events" in path:
+            stop.set()
+            return 200, b": waiting\n\n"
+        return 200, _record("queued")
+
+    wish = Wish(order=ORDER, model=b"a model")
+    with service(answer) as client, pytest.raises(BuildError, match="the server is stopping; the build goes on"):
+        ServiceBuilds(client.url).build(wish, lambda _stage, _done: None, stop)
