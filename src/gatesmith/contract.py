@@ -30,6 +30,7 @@ Tensors = Mapping[str, NDArray[Any]]
 _FEW: Final = 64
 _FLOAT32_BITS, _FLOAT32_POWER = 24, 100
 _PLAIN_POWER = 1000
+_MOST_FRACTION_BITS: Final = 2000  # float64 ends long before
 _FOLDED_POWER, _FOLDED_RANGE = 60, 2.0**500
 
 
@@ -107,9 +108,19 @@ class Port:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Port:
         """Read back what :meth:`to_json` wrote."""
+        spec, format = TensorSpec.from_json(data), FixedPoint.from_json(data["format"])
+        if spec.shape[:1] != (-1,) or min(spec.shape[1:], default=1) < 1:
+            raise ManifestInvalid(
+                f"tensor {spec.name!r} has the shape {list(spec.shape)}, -1 and then sizes are needed"
+            )
+        if abs(format.fraction_bits) > _MOST_FRACTION_BITS:
+            raise ManifestInvalid(
+                f"tensor {spec.name!r} has {format.fraction_bits} fraction bits, {_MOST_FRACTION_BITS} either way are "
+                "possible"
+            )
         return cls(
-            spec=TensorSpec.from_json(data),
-            format=FixedPoint.from_json(data["format"]),
+            spec=spec,
+            format=format,
             host=tuple(HostOperation.from_json(operation) for operation in data["host_operations"]),
             labels=tuple(str(label) for label in data.get("labels", ())),
         )
@@ -193,7 +204,17 @@ class Contract:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Contract:
-        """Read back what :meth:`to_json` wrote."""
+        """Read back what :meth:`to_json` wrote.
+
+        Raises
+        ------
+        ManifestInvalid
+            When it says what cannot be.
+        """
+        for side in ("inputs", "outputs"):
+            names = [str(port["name"]) for port in data[side]]
+            if not names or len(set(names)) != len(names):
+                raise ManifestInvalid(f"contract has the {side} {names}, one or more with different names are needed")
         return cls(
             inputs=tuple(Port.from_json(port) for port in data["inputs"]),
             outputs=tuple(Port.from_json(port) for port in data["outputs"]),

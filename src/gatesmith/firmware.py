@@ -7,6 +7,7 @@ seconds or memory belongs to the build's result and not to the firmware, so the 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,11 +23,25 @@ class Link:
     """The UART between host and device: 8N1, ``divisor`` clock cycles for each bit.
 
     ``kind`` is ``uart``, or ``none`` for gateware of another flow that has another way to its host.
+
+    Raises
+    ------
+    ManifestInvalid
+        When a number does not fit where an identify frame says it.
     """
 
     divisor: int
     clock_hz: int
     kind: str = "uart"
+
+    def __post_init__(self) -> None:
+        if not (1 <= self.divisor < 1 << 16 and 1 <= self.clock_hz < 1 << 32):
+            raise ManifestInvalid(
+                f"link has {self.divisor} clock cycles for each bit at {self.clock_hz} Hz, 1 to {(1 << 16) - 1} "
+                f"at 1 to {(1 << 32) - 1} are possible",
+                divisor=self.divisor,
+                clock_hz=self.clock_hz,
+            )
 
     @property
     def baud(self) -> int:
@@ -197,9 +212,9 @@ class Firmware:
                 hdl=hdl,
                 contract=Contract.from_json(data["contract"]),
                 link=Link(divisor=int(link["divisor"]), clock_hz=int(link["clock_hz"]), kind=str(link["kind"])),
-                latency_cycles=int(data["latency_cycles"]),
-                initiation_interval_cycles=int(data["initiation_interval_cycles"]),
-                build_id=str(data["build_id"]),
+                latency_cycles=_count(data, "latency_cycles", least=0),
+                initiation_interval_cycles=_count(data, "initiation_interval_cycles", least=1),
+                build_id=_build_id(data),
                 engine=str(data["engine"]),
                 model_digest=str(data["model_digest"]),
                 report=Report.from_json(data["report"]),
@@ -210,7 +225,21 @@ class Firmware:
                 vectors=vectors,
                 reports=reports or {},
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise ManifestInvalid(
                 f"firmware metadata is not valid: {type(error).__name__} {error}; rebuild the firmware"
             ) from error
+
+
+def _count(data: dict[str, Any], key: str, *, least: int) -> int:
+    number = int(data[key])
+    if number < least:
+        raise ValueError(f"{key} is {number}, at least {least} is needed")
+    return number
+
+
+def _build_id(data: dict[str, Any]) -> str:
+    build_id = str(data["build_id"])
+    if not re.fullmatch(r"[0-9a-f]{32}", build_id):
+        raise ValueError(f"build_id is {build_id[:40]!r}, 32 hex digits are needed")
+    return build_id

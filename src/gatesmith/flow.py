@@ -25,7 +25,6 @@ from gatesmith.artifact.store import Store
 from gatesmith.boards import Board, Family, find_board
 from gatesmith.errors import (
     ArtifactError,
-    ArtifactNotFound,
     BuildError,
     TimingNotMet,
     ToolNotFound,
@@ -54,6 +53,10 @@ KEPT_VECTORS = 64
 """Test vectors that travel with the firmware."""
 
 SEEDS_AT_LAST = 3
+
+# Ref: ONNX external data: an entry whose key is "location"; here as protobuf writes it, with the value's tag behind it
+_ELSEWHERE = b"\x0a\x08location\x12"
+"""In a model's file: some of the weights are in another file, so this one's content does not say what is built."""
 
 MIN_DIVISOR = 4
 """Clock cycles that a bit on the link takes at least; see docs/protocol.md."""
@@ -195,9 +198,7 @@ class _Order:
             return None
         try:
             return _built().load(f"build:{self.key}", board=self.board.name, with_model=True)
-        except ArtifactNotFound:
-            return None
-        except ArtifactError:  # damaged: build it again
+        except ArtifactError:  # not there, or damaged: build it again
             return None
 
     def _key(self) -> str | None:
@@ -205,10 +206,10 @@ class _Order:
             return None
         digest = hashlib.sha256()
         for source in (self.model, self.calibration, self.aim.labels):
-            if isinstance(source, str | Path) and Path(source).is_file():
-                digest.update(hashlib.sha256(Path(source).read_bytes()).digest())
-            elif source is not None:
+            content = _content(source)
+            if content is None or (source is self.model and _ELSEWHERE in content):
                 return None
+            digest.update(hashlib.sha256(content).digest() if source is not None else b"")
         facts = [
             repr(self.board),
             self.aim.parameters(),
@@ -292,6 +293,16 @@ class _Order:
 def _built() -> Store:
     """Firmware by the key of its build: nobody else writes there, so nothing has to be signed."""
     return Store(cache_path("firmware"), policy=UNCHECKED)
+
+
+def _content(source: object) -> bytes | None:
+    """What a file holds; nothing of what is not there, None of what cannot be told by content."""
+    if source is None:
+        return b""
+    try:
+        return Path(source).read_bytes() if isinstance(source, str | Path) else None
+    except OSError:  # told when it is read for the build
+        return None
 
 
 def _model_file(model: object) -> tuple[str, bytes]:

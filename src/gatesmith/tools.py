@@ -296,7 +296,13 @@ def _packaged(name: str, entry: _Entry) -> Tool | None:
 def _printed(command: tuple[str, ...], option: str) -> str:
     try:
         done = subprocess.run(
-            [*command, option], capture_output=True, text=True, check=False, timeout=60, env=tool_environment()
+            [*command, option],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            timeout=60,
+            env=tool_environment(),
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""

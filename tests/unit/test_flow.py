@@ -213,6 +213,34 @@ def test_the_same_files_are_built_once(files: tuple[Path, Path], fake: FakeToolc
     assert not build_firmware(model, BOARD, calibration=calibration, precision=5).cached
 
 
+def test_weights_in_another_file_are_looked_at_each_time(tmp_path: Path, fake: FakeToolchain) -> None:
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, 4]) for name in "xy")
+    calibration = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
+    built = []
+    for factor in (1, 2):
+        weights = numpy_helper.from_array(factor * np.eye(4, dtype=np.float32) + 1, "w")
+        graph = helper.make_graph([helper.make_node("MatMul", ["x", "w"], ["y"])], "m", [x], [y], [weights])
+        made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        place = tmp_path / "m.onnx"
+        (tmp_path / "m.data").unlink(missing_ok=True)  # else it grows
+        onnx.save(made, place, save_as_external_data=True, location="m.data", size_threshold=0)
+        built.append(
+            (place.read_bytes(), build_firmware(place, BOARD, calibration=calibration_file(tmp_path, calibration)))
+        )
+    (first, one), (second, other) = built
+    assert first == second
+    assert not other.cached
+    assert other.firmware.vectors != one.firmware.vectors
+
+
+def calibration_file(folder: Path, samples: NDArray[Any]) -> Path:
+    np.save(folder / "calibration.npy", samples)
+    return folder / "calibration.npy"
+
+
 def test_a_damaged_result_is_built_again(files: tuple[Path, Path], fake: FakeToolchain, tmp_path: Path) -> None:
     model, calibration = files
     first = build_firmware(model, BOARD, calibration=calibration, precision=4)

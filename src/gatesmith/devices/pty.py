@@ -45,16 +45,18 @@ class PtyBoard:
         tty.setraw(self._port)
         self.path = os.ttyname(self._port)
         self._wake, self._stop = os.pipe()
+        self._descriptors: tuple[int, ...] = (self._board, self._port, self._wake, self._stop)
         self._thread = threading.Thread(target=self._pump, name=f"board on {self.path}", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
         """Take the port away; twice is allowed."""
-        if self._thread.is_alive():
+        descriptors, self._descriptors = self._descriptors, ()
+        if descriptors:
             os.write(self._stop, b"x")
             self._thread.join()
             self._transport.close()
-            for descriptor in (self._board, self._port, self._wake, self._stop):
+            for descriptor in descriptors:
                 os.close(descriptor)
 
     def __enter__(self) -> Self:

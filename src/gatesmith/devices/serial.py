@@ -151,9 +151,9 @@ class SerialDevice(LinkedDevice):
 
     def _load(self, firmware: Firmware, running: Identity | None) -> None:
         self.close()  # a board's programmer and its port are often one chip
-        loader = find_board(firmware.board).loader
+        board = find_board(firmware.board)
         says = f"runs build {running.build_id}" if running else "does not answer"
-        if not loader:
+        if not board.loader:
             raise FirmwareMismatch(
                 f"{self.id} {says}, {firmware.build_id} is needed; "
                 f"openFPGALoader does not know {firmware.board}: load the bitstream with the board's own tool",
@@ -161,9 +161,9 @@ class SerialDevice(LinkedDevice):
                 needed=firmware.build_id,
             )
         with tempfile.TemporaryDirectory() as folder:
-            bitstream = Path(folder) / f"firmware{_SUFFIXES[Family(firmware.family)]}"
+            bitstream = Path(folder) / f"firmware{_SUFFIXES[board.family]}"
             bitstream.write_bytes(firmware.bitstream)
-            _run_loader(loader, bitstream)
+            _run_loader(board.loader, bitstream)
 
 
 def _run_loader(loader: str, bitstream: Path) -> None:
@@ -188,6 +188,7 @@ def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
             env=tool_environment(),
             capture_output=True,
             text=True,
+            errors="replace",  # it repeats what USB devices say of themselves
             check=False,
             timeout=_LOADER_TIMEOUT_S,
         )

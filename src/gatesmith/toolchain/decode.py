@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import importlib.util
 import re
-import subprocess
 import tempfile
 from pathlib import Path
 
 from gatesmith.boards import Board, Family
 from gatesmith.errors import BuildError, ToolFailed
+from gatesmith.toolchain.netlist import run_icebox_vlog
 from gatesmith.toolchain.process import run
 from gatesmith.tools import find_tool, tool_environment
 
@@ -49,19 +49,8 @@ def decode_bitstream(bitstream: bytes, board: Board, *, clock_hz: int) -> bytes:
         output = run(unpack, folder=folder, environment=tool_environment(), timeout_s=_TIMEOUT_S)
         if output.status != 0 or not (folder / "top.asc").is_file():
             raise ToolFailed(f"bitstream cannot be unpacked: iceunpack: {output.words()}", tool="iceunpack")
-        text = _decoded(folder)
+        text = run_icebox_vlog(folder, "-p", "top.pcf")
     return (_with_plain_ports(text) + _cell_model()).encode()
-
-
-def _decoded(folder: Path) -> str:
-    command = (*find_tool("icebox_vlog").command, "-s", "-n", "top", "-p", "top.pcf", "top.asc")
-    done = subprocess.run(
-        command, cwd=folder, env=tool_environment(), capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
-    )
-    if done.returncode != 0 or "endmodule" not in done.stdout:
-        words = (done.stderr.strip().splitlines() or ["no words"])[-1]
-        raise ToolFailed(f"bitstream cannot be decoded: icebox_vlog: {words}", tool="icebox_vlog")
-    return done.stdout
 
 
 def _with_plain_ports(text: str) -> str:

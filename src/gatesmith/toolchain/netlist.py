@@ -16,7 +16,7 @@ from gatesmith.errors import ToolFailed
 from gatesmith.toolchain.process import run
 from gatesmith.tools import find_tool, tool_environment
 
-__all__ = ["bitstream_verilog", "hdl_netlist"]
+__all__ = ["bitstream_verilog", "hdl_netlist", "run_icebox_vlog"]
 
 _TIMEOUT_S = 600.0
 _PASSES = (
@@ -37,18 +37,29 @@ def bitstream_verilog(bitstream: bytes) -> str:
     ToolNotFound, ToolFailed
         When IceStorm is missing or does not understand the bitstream.
     """
-    unpack, decode = find_tool("iceunpack").command, find_tool("icebox_vlog").command
+    find_tool("icebox_vlog")  # a missing one is told before the work
     with tempfile.TemporaryDirectory(prefix="gatesmith-scan-") as name:
         folder = Path(name)
         (folder / "top.bin").write_bytes(bitstream)
-        _run((*unpack, "top.bin", "top.asc"), folder, made="top.asc", what="bitstream cannot be unpacked")
-        try:
-            done = subprocess.run(
-                (*decode, "-s", "-n", "top", "top.asc"),
-                cwd=folder, env=tool_environment(), capture_output=True, text=True, timeout=_TIMEOUT_S, check=False,
-            )  # fmt: skip
-        except subprocess.TimeoutExpired as error:
-            raise ToolFailed(f"icebox_vlog did not end within {_TIMEOUT_S:g} s", tool="icebox_vlog") from error
+        command = (*find_tool("iceunpack").command, "top.bin", "top.asc")
+        _run("iceunpack", command, folder, made="top.asc", what="bitstream cannot be unpacked")
+        return run_icebox_vlog(folder)
+
+
+def run_icebox_vlog(folder: Path, *options: str) -> str:
+    """What ``icebox_vlog`` writes for the ``top.asc`` in a folder.
+
+    Raises
+    ------
+    ToolNotFound, ToolFailed
+    """
+    command = (*find_tool("icebox_vlog").command, "-s", "-n", "top", *options, "top.asc")
+    try:
+        done = subprocess.run(
+            command, cwd=folder, env=tool_environment(), capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ToolFailed(f"icebox_vlog did not end within {_TIMEOUT_S:g} s", tool="icebox_vlog") from error
     if done.returncode != 0 or "endmodule" not in done.stdout:
         words = (done.stderr.strip().splitlines() or ["no words"])[-1]
         raise ToolFailed(f"bitstream cannot be decoded: icebox_vlog: {words}", tool="icebox_vlog")
@@ -76,12 +87,12 @@ def hdl_netlist(sources: Mapping[str, bytes]) -> dict[str, Any]:
         passes = [f"read_verilog {'-sv ' if file.endswith('.sv') else ''}{file}" for file in files.values()]
         (folder / "passes.json").write_text(json.dumps([*passes, *_PASSES]))
         command = (*find_tool("pyosys").command, "passes.json")
-        _run(command, folder, made="netlist.json", what="HDL cannot be read")
+        _run("pyosys", command, folder, made="netlist.json", what="HDL cannot be read")
         netlist: dict[str, Any] = json.loads((folder / "netlist.json").read_bytes())
     return netlist
 
 
-def _run(command: tuple[str, ...], folder: Path, *, made: str, what: str) -> None:
+def _run(tool: str, command: tuple[str, ...], folder: Path, *, made: str, what: str) -> None:
     output = run(command, folder=folder, environment=tool_environment(), timeout_s=_TIMEOUT_S)
     if output.status != 0 or not (folder / made).is_file():
-        raise ToolFailed(f"{what}: {output.words()}", tool=command[-2])
+        raise ToolFailed(f"{what}: {output.words()}", tool=tool)
