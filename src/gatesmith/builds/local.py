@@ -70,7 +70,10 @@ def build_locally(job: Job, folder: Path, *, limits: Limits, tell: Tell, cancel:
 
 
 def _run(folder: Path, limits: Limits, on_line: Any) -> Output:
-    environment = {**tool_environment(), "GATESMITH_HOME": str(home_path()), "HOME": str(folder)}
+    scratch = folder / "tmp"  # goes with the folder, also when the build is killed
+    scratch.mkdir()
+    places = {"GATESMITH_HOME": str(home_path()), "HOME": str(folder), "TMPDIR": str(scratch)}
+    environment = {**tool_environment(), **places}
     return run(
         (sys.executable, "-I", str(Path(__file__).with_name("worker.py")), str(folder), json.dumps(asdict(limits))),
         folder=folder,
