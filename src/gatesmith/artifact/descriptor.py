@@ -126,16 +126,16 @@ def canonical_json(data: Any) -> bytes:
         raise ManifestInvalid(f"artifact content cannot be written as JSON: {error}") from error
 
 
-def parse_json(content: bytes, what: str) -> dict[str, Any]:
+def parse_json(content: bytes, what: str, *, most_bytes: int = _LARGEST_JSON_BYTES) -> dict[str, Any]:
     """A JSON object from bytes that came from elsewhere.
 
     Raises
     ------
     ManifestInvalid
-        When it is larger than 4 MiB, is not JSON, is nested too deeply, or is not an object.
+        When it is larger than 4 MiB, or what is said instead, is not JSON, is nested too deeply, or is not an object.
     """
-    if len(content) > _LARGEST_JSON_BYTES:
-        raise ManifestInvalid(f"{what} has {len(content)} bytes, {_LARGEST_JSON_BYTES} are read", size=len(content))
+    if len(content) > most_bytes:
+        raise ManifestInvalid(f"{what} has {len(content)} bytes, {most_bytes} are read", size=len(content))
     try:
         data = json.loads(content)
     except (ValueError, RecursionError) as error:

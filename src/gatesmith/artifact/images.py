@@ -23,6 +23,7 @@ from typing import Any, Final
 from gatesmith.artifact import media_types
 from gatesmith.artifact.descriptor import Descriptor, canonical_json, digest_of
 from gatesmith.artifact.manifest import BOARD, MODEL_DIGEST, Packed, parse_index, parse_manifest
+from gatesmith.artifact.pointers import parse_pointers
 from gatesmith.errors import ManifestInvalid
 from gatesmith.firmware import Firmware
 
@@ -98,9 +99,13 @@ def model_layer(manifest: bytes, kind: str = media_types.MODEL_WEIGHT) -> tuple[
     ----------
     kind : str
         Media type of the layer; that of a data set gives the data that the model is calibrated with.
+
+    Raises
+    ------
+    LimitExceeded, ManifestInvalid
+        When it is no manifest.
     """
-    for data in json.loads(manifest).get("layers", []):
-        layer = Descriptor.from_json(data)
+    for layer in parse_pointers(media_types.MANIFEST, manifest).blobs:
         if layer.media_type == kind:
             return PurePath(layer.annotations.get(_FILE_PATH, "model")).name, layer
     return None

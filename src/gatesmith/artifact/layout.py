@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 __all__ = ["MAX_BLOB_BYTES", "Known", "Layout", "Named"]
 
 MAX_BLOB_BYTES = 256 << 20
+_LARGEST_INDEX_BYTES = 256 << 20
+"""Of ``index.json``, which grows with every name that is kept and never passes through a registry."""
 _REF_NAME = "org.opencontainers.image.ref.name"
 _SUBJECT = "dev.gatesmith.subject"
 """On an entry without a name: it is kept for as long as this digest is, and found by it."""
@@ -299,7 +301,7 @@ class Layout:
             raise ArtifactNotFound(
                 f"store {self.path} cannot be read: {error.strerror}", path=str(self.path)
             ) from error
-        entries = parse_json(content, f"{place}").get("manifests")
+        entries = parse_json(content, f"{place}", most_bytes=_LARGEST_INDEX_BYTES).get("manifests")
         if not isinstance(entries, list):
             raise ManifestInvalid(f"{place} has no list of manifests")
         return [Descriptor.from_json(entry) for entry in entries]

@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 from firmwares import tiny_firmware
 
-from gatesmith.artifact.descriptor import digest_of
+from gatesmith.artifact import media_types
+from gatesmith.artifact.descriptor import Descriptor, digest_of
+from gatesmith.artifact.manifest import index_content
+from gatesmith.artifact.reference import Reference
 from gatesmith.artifact.store import Store
 from gatesmith.errors import ArtifactNotFound, ManifestInvalid
 
@@ -49,3 +52,15 @@ def test_names_of_files_are_made_harmless(store: Store) -> None:
 def test_a_digest_is_no_place_for_it(store: Store) -> None:
     with pytest.raises(ManifestInvalid, match="names content by digest"):
         store.save_model("jets@sha256:" + "a" * 64, *MODEL)
+
+
+@pytest.mark.parametrize("content", [b"[]", b"no JSON", b"{}", b'{"schemaVersion": 2, "config": {}, "layers": null}'])
+def test_what_is_announced_as_a_manifest_and_is_none(store: Store, content: bytes) -> None:
+    entry = Descriptor.of(media_types.MANIFEST, content)
+    index = index_content([entry])
+    top = Descriptor.of(media_types.INDEX, index)
+    for descriptor, blob in ((entry, content), (top, index)):
+        store.layout.put(descriptor, blob)
+    store.layout.tag(Reference.parse("jets:v1"), top)
+    with pytest.raises(ManifestInvalid):
+        store.model("jets:v1")

@@ -315,3 +315,18 @@ def test_a_store_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreWriteFailed, match=r"cannot be written: .*; free space there or set GATESMITH_HOME"):
         Store(tmp_path / "file" / "store").save("iris:v1", [ICE])
+
+
+def test_a_store_of_very_many_names_is_still_a_store(store: Store) -> None:
+    """One name for each build that was ever kept: four mebibytes of them, and then one more."""
+    digest = store.save("iris:v1", [ICE])
+    place = store.layout.path / "index.json"
+    data = json.loads(place.read_bytes())
+    first = next(entry for entry in data["manifests"] if "org.opencontainers.image.ref.name" in entry["annotations"])
+    names = [f"build:{number:064x}" for number in range(20_000)]
+    data["manifests"] += [{**first, "annotations": {"org.opencontainers.image.ref.name": name}} for name in names]
+    place.write_bytes(json.dumps(data).encode())
+    assert place.stat().st_size > 4 << 20
+    store.save("jets:v1", [ECP5])
+    assert store.resolve(names[-1]) == digest
+    assert store.load("jets:v1") == ECP5
