@@ -96,8 +96,10 @@ def _in_pieces(
             raise RegistryRefused(f"registry {connection.registry} says it has {held} bytes, {end} were sent")
         if held <= place:
             patience.wait(RegistryRefused(f"registry {connection.registry} takes no more of {descriptor.digest}"))
-        elif told is not None:
-            told(held - place)
+        else:
+            patience.progressed()
+            if told is not None:
+                told(held - place)
         place = held
     url = _closing(url, descriptor)
     connection.call("PUT", url, scope=scope, good=_DONE, what=descriptor.digest)
