@@ -80,9 +80,9 @@ def test_another_run_elsewhere_gives_the_same_bytes(built: Products, board: Boar
 
 def test_an_unchanged_build_is_read_in_less_than_a_second(built: Products, board: Board, cache: Path) -> None:
     said: list[tuple[str, float]] = []
-    start = time.perf_counter()
+    start = time.process_time()  # whatever else the machine does meanwhile
     again = execute(plan(successor(board), board), cache=cache, progress=lambda *step: said.append(step))
-    assert time.perf_counter() - start < 1.0
+    assert time.process_time() - start < 1.0
     assert again.cached
     assert said == [("ready", 1.0)]
     assert replace(again, cached=False) == built
