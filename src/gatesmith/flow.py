@@ -26,10 +26,12 @@ from gatesmith.boards import Board, Family, find_board
 from gatesmith.errors import (
     ArtifactError,
     BuildError,
+    ModelUnreadable,
     TimingNotMet,
     ToolNotFound,
 )
 from gatesmith.firmware import Design, Firmware, Link
+from gatesmith.frontends import model_content
 from gatesmith.model import reference
 from gatesmith.model.graph import Graph
 from gatesmith.model.vectors import corner_vectors, random_vectors
@@ -53,10 +55,6 @@ KEPT_VECTORS = 64
 """Test vectors that travel with the firmware."""
 
 SEEDS_AT_LAST = 3
-
-# Ref: ONNX external data: an entry whose key is "location"; here as protobuf writes it, with the value's tag behind it
-_ELSEWHERE = b"\x0a\x08location\x12"
-"""In a model's file: some of the weights are in another file, so this one's content does not say what is built."""
 
 MIN_DIVISOR = 4
 """Clock cycles that a bit on the link takes at least; see docs/protocol.md."""
@@ -206,8 +204,8 @@ class _Order:
             return None
         digest = hashlib.sha256()
         for source in (self.model, self.calibration, self.aim.labels):
-            content = _content(source)
-            if content is None or (source is self.model and _ELSEWHERE in content):
+            content = _content(source, of=model_content if source is self.model else Path.read_bytes)
+            if content is None:
                 return None
             digest.update(hashlib.sha256(content).digest() if source is not None else b"")
         facts = [
@@ -295,19 +293,19 @@ def _built() -> Store:
     return Store(cache_path("firmware"), policy=UNCHECKED)
 
 
-def _content(source: object) -> bytes | None:
-    """What a file holds; nothing of what is not there, None of what cannot be told by content."""
+def _content(source: object, of: Callable[[Path], bytes]) -> bytes | None:
+    """What a file says; nothing of what is not there, None of what cannot be told by content."""
     if source is None:
         return b""
     try:
-        return Path(source).read_bytes() if isinstance(source, str | Path) else None
-    except OSError:  # told when it is read for the build
+        return of(Path(source)) if isinstance(source, str | Path) else None
+    except (OSError, ModelUnreadable):  # told when it is read for the build
         return None
 
 
 def _model_file(model: object) -> tuple[str, bytes]:
     """Name and content of the model's file; empty for an object in memory."""
-    return (Path(model).name, Path(model).read_bytes()) if isinstance(model, str | Path) else ("", b"")
+    return (Path(model).name, model_content(Path(model))) if isinstance(model, str | Path) else ("", b"")
 
 
 def _tools(board: Board) -> list[str]:

@@ -234,6 +234,15 @@ def test_weights_in_another_file_are_looked_at_each_time(tmp_path: Path, fake: F
     assert first == second
     assert not other.cached
     assert other.firmware.vectors != one.firmware.vectors
+    assert other.firmware.model_digest != one.firmware.model_digest
+    (name, content), (_, earlier) = other.firmware.model_file, one.firmware.model_file
+    kept = onnx.load_model_from_string(content)
+    assert (numpy_helper.to_array(kept.graph.initializer[0]) == 2 * np.eye(4) + 1).all()
+    (tmp_path / "alone").mkdir()
+    (tmp_path / "alone" / name).write_bytes(earlier)
+    again = build_firmware(tmp_path / "alone" / name, BOARD, calibration=calibration_file(tmp_path, calibration))
+    assert again.cached
+    assert again.firmware.vectors == one.firmware.vectors
 
 
 def calibration_file(folder: Path, samples: NDArray[Any]) -> Path:

@@ -25,7 +25,7 @@ from gatesmith.builds.order import Order
 from gatesmith.client.transport import unreadable_authority
 from gatesmith.errors import BuildCancelled, BuildError, BuildLost, ModelUnreadable, ServerUnreachable
 from gatesmith.firmware import Firmware
-from gatesmith.frontends import default_name
+from gatesmith.frontends import default_name, model_content
 
 __all__ = ["BuildClient", "file_digest", "order_of"]
 
@@ -43,7 +43,11 @@ def file_digest(path: Path) -> str:
     ------
     ModelUnreadable
     """
-    return "sha256:" + hashlib.sha256(_content(path)).hexdigest()
+    return _digest(_content(path))
+
+
+def _digest(content: bytes) -> str:
+    return "sha256:" + hashlib.sha256(content).hexdigest()
 
 
 def order_of(
@@ -66,7 +70,7 @@ def order_of(
     aim = precision if isinstance(precision, Aim) else Aim(precision=precision)
     labels = None if aim.labels is None else _labels_file(aim.labels)
     return Order(
-        model=file_digest(model),
+        model=_digest(model_content(model)),
         model_file=model.name,
         name=name or default_name(model),
         board=board,
@@ -134,7 +138,8 @@ class BuildClient:
         if found is None or self._build(found)["state"] not in {"queued", "running", "done"}:
             for digest, path in files.items():
                 if self._json("GET", f"/v1/files/{digest}", allow={404}) is None:
-                    self._json("PUT", f"/v1/files/{digest}", body=_content(path))
+                    content = model_content(path) if digest == order.model else _content(path)
+                    self._json("PUT", f"/v1/files/{digest}", body=content)
         return self._build(self._json("POST", "/v1/builds", body=body))
 
     def watch(self, id: str) -> Iterator[dict[str, Any]]:

@@ -28,7 +28,7 @@ from gatesmith.builds.local import build_locally
 from gatesmith.builds.order import Order
 from gatesmith.errors import ArtifactNotFound, BuildError, ModelNotFound, ModelUnreadable
 from gatesmith.firmware import Firmware
-from gatesmith.frontends import default_name
+from gatesmith.frontends import default_name, model_content
 from gatesmith.serve.source import Offer
 from gatesmith.tools import cache_path
 
@@ -95,7 +95,7 @@ class ModelFiles:
             boards=(),
             read=_nothing_to_read(path),
             fits=lambda _board: False,
-            model=lambda: (path.name, path.read_bytes()),
+            model=lambda: (path.name, model_content(path)),
             calibration=lambda: _calibration(path.parent),
         )
 

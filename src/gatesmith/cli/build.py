@@ -100,6 +100,7 @@ def _remote(
 ) -> tuple[Any, dict[str, Any]]:
     """Let a service build, and fetch the firmware where it is wanted."""
     from gatesmith.builds.client import order_of
+    from gatesmith.frontends import model_content
 
     order = order_of(**asked)
     with client_of(url, token_file, ca) as client:
@@ -107,7 +108,7 @@ def _remote(
         told = watched(client, record["id"], as_json=as_json)
         if not wanted:
             return None, told
-        return client.firmware(record["id"], order, asked["model"].read_bytes()), told
+        return client.firmware(record["id"], order, model_content(asked["model"])), told
 
 
 def _taggable(tag: str) -> str:

@@ -59,7 +59,7 @@ def pack(
 def _pack_model(path: Path, calibration: Path | None, name: str, *, as_json: bool) -> None:
     """A trained model without firmware: whoever serves it has it built for their board."""
     from gatesmith.artifact.store import Store
-    from gatesmith.frontends import read_model
+    from gatesmith.frontends import model_content, read_model
     from gatesmith.quantize import load_calibration
 
     read_model(path)  # what cannot be built is told now
@@ -67,7 +67,7 @@ def _pack_model(path: Path, calibration: Path | None, name: str, *, as_json: boo
     if calibration is not None:
         load_calibration(calibration)
         data = (calibration.name, calibration.read_bytes())
-    digest = Store().save_model(name, path.name, path.read_bytes(), calibration=data)
+    digest = Store().save_model(name, path.name, model_content(path), calibration=data)
     told = {"reference": name, "digest": digest, "boards": [], "firmwares": []}
     emit(told, lambda: print(f"{name} {digest}: the model {path.name}"), as_json=as_json)
 

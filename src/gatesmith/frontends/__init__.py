@@ -9,9 +9,10 @@ from pathlib import Path
 
 from gatesmith.errors import ModelUnreadable, UnsupportedOperation
 from gatesmith.frontends.frontend import Frontend, GraphBuilder
+from gatesmith.frontends.onnx_file import in_one_file, may_be_divided
 from gatesmith.model.graph import Graph
 
-__all__ = ["Frontend", "GraphBuilder", "model_digest", "read_model"]
+__all__ = ["Frontend", "GraphBuilder", "model_content", "model_digest", "read_model"]
 
 GROUP = "gatesmith.frontends"
 
@@ -68,10 +69,26 @@ def default_name(source: object) -> str:
     return re.sub(r"[^a-z0-9_-]+", "-", raw.lower()).strip("-_") or "model"
 
 
+def model_content(path: Path) -> bytes:
+    """All that a model's file says: its bytes, and those of an ONNX model's weights in other files in their place.
+
+    Raises
+    ------
+    ModelUnreadable
+    """
+    try:
+        content = path.read_bytes()
+        return in_one_file(path, content) if may_be_divided(content) else content
+    except OSError as error:
+        raise ModelUnreadable(
+            f"model file {str(path)!r} cannot be read: {error.strerror or error}", path=str(path)
+        ) from error
+
+
 def model_digest(source: object, graph: Graph) -> str:
-    """``sha256:`` of the model file's bytes, or of the float graph of an object in memory."""
+    """``sha256:`` of what a model's file says, or of the float graph of an object in memory."""
     if isinstance(source, str | Path):
-        return "sha256:" + hashlib.sha256(Path(source).read_bytes()).hexdigest()
+        return "sha256:" + hashlib.sha256(model_content(Path(source))).hexdigest()
     return graph.digest
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from gatesmith.errors import ModelUnreadable, NotInstalled
 
-__all__ = ["QONNX_DOMAINS", "array", "load"]
+__all__ = ["QONNX_DOMAINS", "array", "in_one_file", "load", "may_be_divided"]
 
 EXTERNAL = 1  # TensorProto.DataLocation
 MAX_BYTES = 1 << 30
@@ -28,6 +28,9 @@ LARGE = 1 << 16
 """Bytes of a weight from which it is taken out of the model."""
 
 Weights = dict[str, NDArray[Any]]
+
+# Ref: ONNX external data: an entry whose key is "location"; here as protobuf writes it, with the value's tag behind it
+_ELSEWHERE = b"\x0a\x08location\x12"
 
 QONNX_DOMAINS = ("qonnx.custom_op.general", "finn.custom_op.general", "onnx.brevitas")
 
@@ -63,6 +66,39 @@ def load(source: Any) -> tuple[Any, Weights]:
     except Exception as error:
         raise ModelUnreadable(f"{what} is not a valid ONNX model: {_first_line(error)}") from error
     return model, weights
+
+
+def may_be_divided(content: bytes) -> bool:
+    """Whether a file's content may be a model whose weights are, in part, in other files."""
+    return _ELSEWHERE in content
+
+
+def in_one_file(path: Path, content: bytes) -> bytes:
+    """The content of a model's file, with the weights of other files in it; any other content as it is.
+
+    Raises
+    ------
+    ModelUnreadable
+        When the weights are not where the model says.
+    """
+    try:
+        import onnx
+    except ImportError:  # then it cannot be read either
+        return content
+    model, what = onnx.ModelProto(), repr(str(path))
+    try:
+        model.ParseFromString(content)
+        if all(tensor.data_location != EXTERNAL for tensor in model.graph.initializer):
+            return content
+    except Exception:  # told when it is read
+        return content
+    try:
+        _bring_in(model, path.parent, what)
+        return bytes(model.SerializeToString(deterministic=True))
+    except ModelUnreadable:
+        raise
+    except Exception as error:
+        raise ModelUnreadable(f"{what} is not a valid ONNX model: {_first_line(error)}") from error
 
 
 def array(tensor: Any) -> NDArray[Any]:

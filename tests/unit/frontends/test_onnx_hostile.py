@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx_models import model, node, random_inputs, run, value
 
 from gatesmith.errors import ModelError, ModelUnreadable, UnsupportedOperation
-from gatesmith.frontends import read_model
+from gatesmith.frontends import model_content, read_model
 from gatesmith.frontends.onnx_file import LARGE, load
 from gatesmith.model import reference
 
@@ -173,6 +174,29 @@ def test_weights_beside_the_model(tmp_path: Path) -> None:
     made = model([node("MatMul", "x w")], [X], [Y], w=W)
     onnx.save(made, whole, save_as_external_data=True, location="whole.data", size_threshold=0)
     assert (reference.infer_real(read_model(whole), x)["y"] == W).all()
+
+
+def test_a_model_is_told_by_all_of_its_weights(tmp_path: Path) -> None:
+    path = external(tmp_path, "weights.bin", offset=8, length=64)
+    content = model_content(path)
+    (tmp_path / "elsewhere").mkdir()
+    alone = tmp_path / "elsewhere" / "m.onnx"
+    alone.write_bytes(content)
+    session, x = onnxruntime.InferenceSession(content), np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
+    assert (session.run(None, {"x": x})[0] == onnxruntime.InferenceSession(path).run(None, {"x": x})[0]).all()
+    assert model_content(alone) == content
+    (tmp_path / "weights.bin").write_bytes(b"\0" * 8 + (2 * W).tobytes())
+    assert model_content(path) != content
+
+
+def test_what_cannot_be_put_together_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ModelUnreadable, match=r"the weights 'w' in the file '../x.bin', which is not one in the model"):
+        model_content(external(tmp_path, "../x.bin"))
+    with pytest.raises(ModelUnreadable, match=r"model file .* cannot be read: No such file"):
+        model_content(tmp_path / "none.onnx")
+    noise = b"no model, but \x0a\x08location\x12 all the same"
+    (tmp_path / "noise").write_bytes(noise)
+    assert model_content(tmp_path / "noise") == noise
 
 
 def large(folder: Path) -> tuple[Path, Any]:
