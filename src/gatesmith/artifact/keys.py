@@ -39,6 +39,8 @@ def generate_key(path: Path) -> Path:
     from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
+    if not path.name:
+        raise StoreWriteFailed(f"{str(path)!r} is no name for a file; give one, such as signing.key", path=str(path))
     key = ec.generate_private_key(ec.SECP256R1())
     public = path.with_suffix(".pub")
     if public.exists() or public == path:

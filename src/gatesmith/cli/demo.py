@@ -106,15 +106,15 @@ def _server(board: str) -> Iterator[str]:
             why = told.get("error", {}).get("message", f"it ended with exit status {process.wait()}")
             raise ServerNotStarted(f"the demo's server did not start: {why}")
         url = f"{told['url']}/v2/models/iris"
-        _wait_until_ready(f"{url}/ready")
+        _wait_until_ready(f"{url}/ready", process)
         yield url
     finally:
         process.terminate()
         process.wait()
 
 
-def _wait_until_ready(url: str) -> None:
-    from gatesmith.errors import ModelNotReady
+def _wait_until_ready(url: str, server: subprocess.Popen[str]) -> None:
+    from gatesmith.errors import ModelNotReady, ServerNotStarted
 
     end = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < end:
@@ -124,6 +124,8 @@ def _wait_until_ready(url: str) -> None:
                     return
         except OSError:
             time.sleep(0.05)
+        if server.poll() is not None:
+            raise ServerNotStarted(f"the demo's server ended with exit status {server.returncode}; see what it printed")
     raise ModelNotReady(f"{url} was not ready within {START_TIMEOUT_S:g} s")
 
 

@@ -42,8 +42,15 @@ class LinkedDevice(Device):
                 "else; it needs a device driver of its own",
                 firmware=firmware.name,
             )
-        identity = self._connect(firmware).identify()
-        self._require(firmware, identity)
+        try:
+            self._require(firmware, self.bring_up(firmware))
+        except BaseException:  # nothing may be asked of what answers there now
+            self.close()
+            raise
+
+    def bring_up(self, firmware: Firmware) -> Identity:
+        """Connect to the device, with this firmware on it if that can be; gives what answers then."""
+        return self._connect(firmware).identify()
 
     def identify(self) -> Identity:
         """What the running gateware says of itself."""
@@ -84,11 +91,10 @@ class LinkedDevice(Device):
         return self._driver
 
     def _require(self, firmware: Firmware, identity: Identity) -> None:
-        """Close, and raise, when another firmware answers."""
+        """Raise when another firmware answers."""
         wanted = (firmware.build_id, firmware.contract.input_bits, firmware.contract.output_bits)
         if (identity.build_id, identity.input_bits, identity.output_bits) == wanted:
             return
-        self.close()
         raise FirmwareMismatch(
             f"{self.id} runs build {identity.build_id} ({identity.input_bits} bits in, {identity.output_bits} out), "
             f"{wanted[0]} ({wanted[1]} in, {wanted[2]} out) is needed; program it with {firmware.name}",

@@ -116,7 +116,7 @@ class SerialDevice(LinkedDevice):
         if self._transport is not None:
             self._transport.abort()
 
-    def program(self, firmware: Firmware) -> None:
+    def bring_up(self, firmware: Firmware) -> Identity:
         """Use the firmware that the board runs already, or load this one through openFPGALoader.
 
         This has never run on silicon; see the module.
@@ -129,12 +129,11 @@ class SerialDevice(LinkedDevice):
         ToolNotFound
             When openFPGALoader is needed and not installed.
         """
-        self.close()
         running = self._running_identity(firmware)
         if running is None or running.build_id != firmware.build_id:
             self._load(firmware, running)
             running = self._connect(firmware).identify()
-        self._require(firmware, running)
+        return running
 
     @classmethod
     def discover(cls) -> list[DeviceInfo]:

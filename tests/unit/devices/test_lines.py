@@ -6,11 +6,17 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from firmwares import tiny_firmware
 
 from gatesmith.devices import serial
+from gatesmith.devices.device import DeviceInfo
+from gatesmith.devices.driver import Transport
+from gatesmith.devices.linked import LinkedDevice
 from gatesmith.devices.pty import PtyBoard
+from gatesmith.errors import FirmwareMismatch
+from gatesmith.firmware import Firmware
 
 
 class BrokenTransport:
@@ -25,6 +31,30 @@ class BrokenTransport:
 
     def close(self) -> None:
         self.closed += 1
+
+
+class BrokenDevice(LinkedDevice):
+    kind = "broken"
+
+    def __init__(self) -> None:
+        super().__init__("0")
+        self.transport = BrokenTransport()
+
+    @classmethod
+    def discover(cls) -> list[DeviceInfo]:
+        return []
+
+    def open_transport(self, firmware: Firmware) -> Transport:
+        return self.transport
+
+
+def test_a_device_that_failed_to_take_firmware_runs_none() -> None:
+    device = BrokenDevice()
+    with pytest.raises(OSError, match="broken"):
+        device.program(tiny_firmware())
+    assert device.transport.closed == 1
+    with pytest.raises(FirmwareMismatch, match="broken:0 runs no firmware; program it first"):
+        device.infer(np.zeros((1, 4), np.uint8))
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
