@@ -152,12 +152,12 @@ def test_a_search_has_the_limits_of_a_build(tmp_path: Path) -> None:
     model, data = save_mlp(tmp_path / "wide.onnx", inputs=96, hidden=96, outputs=10), tmp_path / "wide.npy"
     np.save(data, np.random.default_rng(1).normal(size=(5000, 96)))  # its first plan alone takes half a minute
     order = order_of(model, "ulx3s-85f", calibration=data, precision=Aim(precision="auto", tolerance=2.0))
-    with a_site(tmp_path / "site", "--seconds", "10", fresh=True) as site, site.client() as client:
+    with a_site(tmp_path / "site", "--seconds", "6", fresh=True) as site, site.client() as client:
         id = client.submit(order, {order.model: model, order.calibration: data})["id"]
         events = list(client.watch(id))
         assert events[-1]["state"] == "failed"
         assert "search" in {event["stage"] for event in events if event["kind"] == "progress"}
-        with pytest.raises(BuildLost, match="did not end within 10 s; 3 attempts were made"):
+        with pytest.raises(BuildLost, match="did not end within 6 s; 3 attempts were made"):
             client.result(id)
 
 

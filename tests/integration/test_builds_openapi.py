@@ -12,7 +12,7 @@ import pytest
 from building import a_site
 from requirements import require_build
 
-CASES = 30
+CASES = 20
 
 
 def test_the_service_keeps_to_its_document(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ def test_every_request_is_answered_rightly_or_refused_for_now() -> None:
     for tool in ("verilator", "g++", "pyosys"):
         require(tool)
     done = subprocess.run(
-        [sys.executable, str(CHAOS), "--seconds", "15"], capture_output=True, text=True, check=False, timeout=240
+        [sys.executable, str(CHAOS), "--seconds", "10"], capture_output=True, text=True, check=False, timeout=240
     )
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)

@@ -188,7 +188,7 @@ class _Only:
 class NoisyDevice(EmulatedDevice):
     """An emulated board on a bad line: so many of a thousand reads are damaged."""
 
-    per_mille = 1
+    per_mille = 4
 
     def open_transport(self, firmware: Firmware) -> Transport:
         random = np.random.default_rng(3)
