@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gatesmith.aim import Aim
+from gatesmith.artifact.descriptor import digest_of
 from gatesmith.artifact.policy import UNCHECKED
 from gatesmith.artifact.store import Store
 from gatesmith.boards import Board, Family, find_board
@@ -204,7 +205,7 @@ class _Order:
             return None
         digest = hashlib.sha256()
         for source in (self.model, self.calibration, self.aim.labels):
-            content = _content(source, of=model_content if source is self.model else Path.read_bytes)
+            content = _content(source, of=self._said if source is self.model else Path.read_bytes)
             if content is None:
                 return None
             digest.update(hashlib.sha256(content).digest() if source is not None else b"")
@@ -221,6 +222,16 @@ class _Order:
         digest.update(json.dumps([facts, packages, _tools(self.board), self._can_decode()]).encode())
         return digest.hexdigest()
 
+    def _said(self, path: Path) -> bytes:
+        """What the model's file says; as it is where another process read it, as this one may not parse it then."""
+        return model_content(path) if self.graph is None else path.read_bytes()
+
+    def _model_file(self) -> tuple[str, bytes]:
+        """Name and content of the model's file; empty for an object in memory."""
+        return (
+            (Path(self.model).name, self._said(Path(self.model))) if isinstance(self.model, str | Path) else ("", b"")
+        )
+
     def _can_decode(self) -> bool:
         """Whether this build's bitstream can be read back here: iCE40 without a PLL, and IceStorm is installed."""
         if self.board.family is not Family.ICE40 or self.link.clock_hz != self.board.clock_hz:
@@ -230,7 +241,7 @@ class _Order:
         return False
 
     def run(self, clock: _Clock) -> Build:
-        from gatesmith.frontends import model_digest, read_model
+        from gatesmith.frontends import read_model
         from gatesmith.quantize import load_calibration
 
         _tools(self.board)  # a missing one is told before the work, not after it
@@ -241,7 +252,7 @@ class _Order:
                 data = load_calibration(Path(data))
         with clock.stage(self.aim.stage):
             quantized = self.aim.quantized(graph, data, board=self.board, clock_hz=self.clock_hz, progress=clock.tell)
-        integer = quantized.graph
+        integer, model_file = quantized.graph, self._model_file()
         placed = _Placement(integer, self.engine, self.board, self.link, self.seed, clock)
         design, products, tries = placed.run()
         vectors = np.concatenate([corner_vectors(integer), random_vectors(integer, BUILD_VECTORS)])
@@ -258,14 +269,14 @@ class _Order:
             initiation_interval_cycles=design.initiation_interval_cycles,
             build_id=design.build_id,
             engine=placed.engine,
-            model_digest=model_digest(self.model, graph),
+            model_digest=digest_of(model_file[1]) if model_file[0] else graph.digest,
             report=products.report,
             toolchain=dict(products.toolchain) | {"gatesmith": version("gatesmith"), "da4ml": version("da4ml")},
             quantization=quantized.facts,
             vectors=_kept(integer, vectors[:KEPT_VECTORS]),
             reports={GRAPH_FILE: integer.to_bytes(), "placed.svg": products.placed_svg, **quantized.reports},
             parameters={**self.aim.parameters(), "seed": self.seed},
-            model_file=_model_file(self.model),
+            model_file=model_file,
         )
         with clock.stage("verify"):
             wanted = reference.infer(integer, vectors)
@@ -301,11 +312,6 @@ def _content(source: object, of: Callable[[Path], bytes]) -> bytes | None:
         return of(Path(source)) if isinstance(source, str | Path) else None
     except (OSError, ModelUnreadable):  # told when it is read for the build
         return None
-
-
-def _model_file(model: object) -> tuple[str, bytes]:
-    """Name and content of the model's file; empty for an object in memory."""
-    return (Path(model).name, model_content(Path(model))) if isinstance(model, str | Path) else ("", b"")
 
 
 def _tools(board: Board) -> list[str]:

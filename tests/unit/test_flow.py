@@ -14,6 +14,7 @@ from networks import mlp
 from numpy.typing import NDArray
 
 from gatesmith import flow, proof, toolchain
+from gatesmith.artifact.descriptor import digest_of
 from gatesmith.boards import find_board
 from gatesmith.errors import (
     BoardNotFound,
@@ -28,6 +29,7 @@ from gatesmith.errors import (
 from gatesmith.estimate import CUTOFFS
 from gatesmith.firmware import Firmware, Report
 from gatesmith.flow import build_firmware
+from gatesmith.frontends import read_model
 from gatesmith.model import reference
 from gatesmith.toolchain import Products, Stage
 
@@ -243,6 +245,10 @@ def test_weights_in_another_file_are_looked_at_each_time(tmp_path: Path, fake: F
     again = build_firmware(tmp_path / "alone" / name, BOARD, calibration=calibration_file(tmp_path, calibration))
     assert again.cached
     assert again.firmware.vectors == one.firmware.vectors
+    # where another process read it, this one does not parse it
+    apart = build_firmware(place, BOARD, graph=read_model(place), calibration=calibration_file(tmp_path, calibration))
+    assert apart.firmware.model_file == (place.name, second)
+    assert apart.firmware.model_digest == digest_of(second)
 
 
 def calibration_file(folder: Path, samples: NDArray[Any]) -> Path:

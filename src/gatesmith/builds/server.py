@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from gatesmith.builds.foreman import Builder, Foreman
 from gatesmith.builds.queue import Queue
 from gatesmith.builds.service import service_app
 from gatesmith.errors import ServerNotStarted
+from gatesmith.serve.listening import checked_tls, listen
 
 __all__ = ["BuildServer", "Listening"]
 
@@ -79,7 +79,7 @@ class BuildServer:
         self._blobs = Blobs(folder / "files")
         self._queue = Queue(folder / "queue.sqlite")
         try:
-            self._socket = _listen(listening)
+            self._socket = listen(listening.host, listening.port, choose="--port")
         except ServerNotStarted:
             self._queue.close()
             raise
@@ -140,13 +140,8 @@ def _config(app: Starlette, listening: Listening) -> uvicorn.Config:
         ssl_certfile=listening.tls_certificate,
         ssl_keyfile=listening.tls_key,
     )
-    try:
+    with checked_tls(listening.tls_certificate, listening.tls_key):
         config.load()
-    except OSError as error:  # ssl.SSLError is one
-        raise ServerNotStarted(
-            f"the TLS certificate {listening.tls_certificate} and key {listening.tls_key} cannot be used: {error}",
-            certificate=str(listening.tls_certificate),
-        ) from error
     return config
 
 
@@ -170,15 +165,3 @@ def _lifespan(
             await asyncio.gather(work, return_exceptions=True)
 
     return lifespan
-
-
-def _listen(listening: Listening) -> socket.socket:
-    family = socket.AF_INET6 if ":" in listening.host else socket.AF_INET
-    try:
-        return socket.create_server((listening.host, listening.port), family=family, backlog=256)
-    except OSError as error:
-        raise ServerNotStarted(
-            f"cannot listen on {listening.host}:{listening.port}: {error.strerror or error}; choose another --port",
-            host=listening.host,
-            port=listening.port,
-        ) from error

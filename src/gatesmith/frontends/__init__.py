@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -12,7 +11,7 @@ from gatesmith.frontends.frontend import Frontend, GraphBuilder
 from gatesmith.frontends.onnx_file import in_one_file, may_be_divided
 from gatesmith.model.graph import Graph
 
-__all__ = ["Frontend", "GraphBuilder", "model_content", "model_digest", "read_model"]
+__all__ = ["Frontend", "GraphBuilder", "model_content", "read_model"]
 
 GROUP = "gatesmith.frontends"
 
@@ -83,13 +82,6 @@ def model_content(path: Path) -> bytes:
         raise ModelUnreadable(
             f"model file {str(path)!r} cannot be read: {error.strerror or error}", path=str(path)
         ) from error
-
-
-def model_digest(source: object, graph: Graph) -> str:
-    """``sha256:`` of what a model's file says, or of the float graph of an object in memory."""
-    if isinstance(source, str | Path):
-        return "sha256:" + hashlib.sha256(model_content(Path(source))).hexdigest()
-    return graph.digest
 
 
 def _checked_path(path: Path) -> Path:

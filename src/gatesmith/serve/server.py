@@ -22,11 +22,11 @@ from typing import Any
 import uvicorn
 
 from gatesmith.devices.device import Device
-from gatesmith.errors import ServerNotStarted
 from gatesmith.firmware import Firmware
 from gatesmith.serve.app import App
 from gatesmith.serve.dataplane import DataPlane
 from gatesmith.serve.grpc.door import GrpcDoor
+from gatesmith.serve.listening import checked_tls, listen
 from gatesmith.serve.rest import RestDoor
 from gatesmith.serve.rest_protocol import RestProtocol
 from gatesmith.serve.settings import Settings
@@ -255,27 +255,13 @@ def _config(plane: DataPlane, door: RestDoor, settings: Settings) -> uvicorn.Con
         ssl_certfile=settings.tls_certificate or None,
         ssl_keyfile=settings.tls_key or None,
     )
-    try:
+    with checked_tls(settings.tls_certificate, settings.tls_key):
         config.load()
-    except OSError as error:  # ssl.SSLError is one
-        raise ServerNotStarted(
-            f"the TLS certificate {settings.tls_certificate} and key {settings.tls_key} cannot be used: {error}",
-            certificate=settings.tls_certificate,
-        ) from error
     return config
 
 
 def _listen(settings: Settings, port: int, kind: str) -> socket.socket:
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    try:
-        return socket.create_server((settings.host, port), family=family, backlog=2048)
-    except OSError as error:
-        raise ServerNotStarted(
-            f"cannot listen on {settings.host}:{port}: {error.strerror or error}; "
-            f"choose another --{kind}-port or GATESMITH_{kind.upper()}_PORT",
-            host=settings.host,
-            port=port,
-        ) from error
+    return listen(settings.host, port, choose=f"--{kind}-port or GATESMITH_{kind.upper()}_PORT")
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

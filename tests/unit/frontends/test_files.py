@@ -12,7 +12,6 @@ from typing import Any
 
 import joblib
 import numpy as np
-import onnx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -22,7 +21,7 @@ from skops import io as skops_io
 
 import gatesmith.frontends
 from gatesmith.errors import GatesmithError, ModelUnreadable, NotInstalled, UnsupportedOperation
-from gatesmith.frontends import model_digest, read_model
+from gatesmith.frontends import read_model
 from gatesmith.model.graph import Graph
 
 
@@ -256,12 +255,3 @@ def test_cut_files_end_in_an_error(name: str, tmp_path: Path) -> None:
 
 
 CONTENT: dict[str, bytes] = {}
-
-
-def test_digests(tmp_path: Path) -> None:
-    path = tmp_path / "m.onnx"
-    path.write_bytes(b"abc")
-    graph = read_model(onnx.load_model_from_string(onnx_bytes()), name="m")
-    # Ref: FIPS 180-2 appendix B.1, SHA-256 of "abc"
-    assert model_digest(path, graph) == "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    assert model_digest(object(), graph) == graph.digest

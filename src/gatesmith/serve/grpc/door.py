@@ -10,13 +10,13 @@ import contextlib
 import socket
 import ssl
 
-from gatesmith.errors import ServerNotStarted
 from gatesmith.serve.access import Access
 from gatesmith.serve.dataplane import DataPlane
 from gatesmith.serve.grpc.calls import Calls
 from gatesmith.serve.grpc.http2 import Connection, Limits
 from gatesmith.serve.grpc.room import Room
 from gatesmith.serve.grpc.service import methods
+from gatesmith.serve.listening import checked_tls, listen
 from gatesmith.serve.settings import Settings
 from gatesmith.serve.shm import Regions
 
@@ -121,16 +121,8 @@ class GrpcDoor:
 
 
 def _listen(settings: Settings) -> socket.socket:
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    try:
-        return socket.create_server((settings.host, settings.grpc_port), family=family, backlog=2048)
-    except OSError as error:
-        raise ServerNotStarted(
-            f"cannot listen on {settings.host}:{settings.grpc_port}: {error.strerror or error}; "
-            "choose another --grpc-port or GATESMITH_GRPC_PORT; -1 means no gRPC",
-            host=settings.host,
-            port=settings.grpc_port,
-        ) from error
+    choose = "--grpc-port or GATESMITH_GRPC_PORT; -1 means no gRPC"
+    return listen(settings.host, settings.grpc_port, choose=choose)
 
 
 def _tls(settings: Settings) -> ssl.SSLContext | None:
@@ -138,12 +130,7 @@ def _tls(settings: Settings) -> ssl.SSLContext | None:
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
+    with checked_tls(settings.tls_certificate, settings.tls_key):
         context.load_cert_chain(settings.tls_certificate, settings.tls_key)
-    except (OSError, ssl.SSLError) as error:
-        raise ServerNotStarted(
-            f"the TLS certificate {settings.tls_certificate} and key {settings.tls_key} cannot be used: {error}",
-            certificate=settings.tls_certificate,
-        ) from error
     context.set_alpn_protocols(["h2"])
     return context
