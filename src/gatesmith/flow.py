@@ -228,9 +228,8 @@ class _Order:
 
     def _model_file(self) -> tuple[str, bytes]:
         """Name and content of the model's file; empty for an object in memory."""
-        return (
-            (Path(self.model).name, self._said(Path(self.model))) if isinstance(self.model, str | Path) else ("", b"")
-        )
+        path = Path(self.model) if isinstance(self.model, str | Path) else None
+        return (path.name, self._said(path)) if path else ("", b"")
 
     def _can_decode(self) -> bool:
         """Whether this build's bitstream can be read back here: iCE40 without a PLL, and IceStorm is installed."""
